@@ -1,0 +1,139 @@
+"""Events: what happens in a session, in one vocabulary for the journal, `--json` and the screen.
+
+Entries are journalled; Signals are not (they would only repeat what an entry says whole). Both carry `kind`.
+A new optional field keeps VERSION; anything else raises it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from harness.messages import Call, JsonObject, Message, Result, Usage, Value
+
+VERSION = 1
+
+# --- entries: journalled, in this order of a session's life ---
+
+
+class SessionStarted(Value):
+    kind: Literal["session_started"] = "session_started"
+    session: str
+    task: str
+    model: str
+    policy: JsonObject
+    """The whole policy, as decided on."""
+    policy_digest: str
+    image: str
+    image_digest: str
+    runtime: str
+    workspace: str | None
+    harness_version: str
+
+
+class WorkspaceCopied(Value):
+    kind: Literal["workspace_copied"] = "workspace_copied"
+    files: int
+    bytes: int
+    excluded: tuple[str, ...]
+    """`path: reason`, at most 200 of them."""
+    excluded_total: int
+
+
+class SandboxOpened(Value):
+    kind: Literal["sandbox_opened"] = "sandbox_opened"
+    ref: str
+
+
+class MessageAdded(Value):
+    """A user's or the model's message; for the model's, what it cost."""
+
+    kind: Literal["message"] = "message"
+    message: Message
+    usage: Usage | None = None
+    stop: str | None = None
+    cost_usd: float | None = None
+
+
+class CallIntent(Value):
+    """Written before the effect. Past this line the call may have happened."""
+
+    kind: Literal["call_intent"] = "call_intent"
+    call: Call
+    exec_id: str | None = None
+    """The id under which the sandbox executes it, at most once."""
+    decision: Literal["allow", "ask", "deny"]
+    rule: str = ""
+
+
+class CallOutcome(Value):
+    """Written after the effect, before the sandbox's own record of it is released."""
+
+    kind: Literal["call_outcome"] = "call_outcome"
+    result: Result
+    duration_s: float
+    details: JsonObject = {}
+    """Exit code, byte counts, paths read and written: facts for the screen and for recovery."""
+
+
+class Notice(Value):
+    """Something worth knowing that is nobody's message: a retry, a torn tail cut, a loop detected."""
+
+    kind: Literal["notice"] = "notice"
+    level: Literal["info", "warning", "error"]
+    code: str
+    text: str
+
+
+class SessionEnded(Value):
+    kind: Literal["session_ended"] = "session_ended"
+    status: Literal["done", "failed", "refused", "budget", "provider", "sandbox", "journal", "interrupted", "killed"]
+    exit_code: int
+    reason: str
+    turns: int
+    usage: Usage
+    changes: int
+    """Files of the workspace that differ from the copy that went in."""
+
+
+Entry = (
+    SessionStarted | WorkspaceCopied | SandboxOpened | MessageAdded | CallIntent | CallOutcome | Notice | SessionEnded
+)
+
+# --- signals: for whoever watches ---
+
+
+class TextStreamed(Value):
+    kind: Literal["text"] = "text"
+    text: str
+    thinking: bool = False
+
+
+class CallStarted(Value):
+    kind: Literal["call_started"] = "call_started"
+    call: Call
+
+
+class CallOutput(Value):
+    """The last output of a running call."""
+
+    kind: Literal["call_output"] = "call_output"
+    call_id: str
+    tail: str
+    total_bytes: int
+
+
+class BudgetChanged(Value):
+    kind: Literal["budget"] = "budget"
+    turns: int
+    tokens: int
+    cost_usd: float | None
+    elapsed_s: float
+
+
+Signal = TextStreamed | CallStarted | CallOutput | BudgetChanged
+Event = Entry | Signal
+
+ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])

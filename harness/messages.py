@@ -1,0 +1,87 @@
+"""Messages between the kernel and a model, in one shape for every provider."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JsonObject = dict[str, Any]
+
+
+class Value(BaseModel):
+    """Base of everything that goes into the journal: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Text(Value):
+    type: Literal["text"] = "text"
+    text: str
+
+
+class Thinking(Value):
+    """Reasoning a provider wants back unchanged."""
+
+    type: Literal["thinking"] = "thinking"
+    text: str = ""
+    provider: str
+    """Who made it; only the same provider is sent it again."""
+    block: JsonObject
+    """The provider's own block (signature, encrypted content), returned byte for byte."""
+
+
+class Call(Value):
+    """The model asks for a syscall."""
+
+    type: Literal["call"] = "call"
+    id: str
+    name: str
+    arguments: JsonObject = {}
+    malformed: str | None = None
+    """The arguments' raw text, when it was not a JSON object."""
+
+
+class Result(Value):
+    """What came of a call."""
+
+    type: Literal["result"] = "result"
+    call_id: str
+    name: str
+    content: str
+    error: str | None = None
+    """A stable code, e.g. `bad_arguments`, `denied`, `timed_out`; None for success."""
+
+
+Part = Annotated[Text | Thinking | Call | Result, Field(discriminator="type")]
+
+
+class Message(Value):
+    role: Literal["user", "assistant", "tool"]
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Call))
+
+
+class Usage(Value):
+    """Tokens of one request."""
+
+    input_tokens: int = 0
+    """Read in full price; cache reads and writes are counted beside it, not in it."""
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+def user(text: str) -> Message:
+    return Message(role="user", parts=(Text(text=text),))

@@ -1,0 +1,1 @@
+"""Models: one file a provider, all behind `base.Provider`."""

@@ -1,0 +1,83 @@
+"""The provider seam: a request goes in, deltas come out, a whole reply ends the stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from harness.errors import HarnessError
+from harness.messages import JsonObject, Message, Usage
+
+Stop = Literal["end", "calls", "length", "refusal"]
+Fault = Literal[
+    "rate_limit", "overloaded", "server", "dropped", "timeout", "garbage", "auth", "request", "context_overflow", "drift"
+]
+TRANSIENT: frozenset[Fault] = frozenset({"rate_limit", "overloaded", "server", "dropped", "timeout", "garbage"})
+
+
+class ProviderError(HarnessError):
+    """The model's service did not give a reply. `fault` says why; only TRANSIENT ones are worth another try."""
+
+    exit_code = 5
+
+    def __init__(self, fault: Fault, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A syscall as it is offered to the model."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+    """JSON Schema of the arguments, an object."""
+
+
+@dataclass(frozen=True)
+class Request:
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    max_output_tokens: int = 16_000
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True)
+class ThinkingDelta:
+    text: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Always the last item of a stream."""
+
+    message: Message
+    usage: Usage
+    stop: Stop
+
+
+Delta = TextDelta | ThinkingDelta | Reply
+
+
+class Provider(Protocol):
+    """A model behind one method.
+
+    `stream` yields deltas and exactly one Reply, last; every failure is a ProviderError. It never retries (the kernel
+    does), keeps no state between requests, and must be safe to cancel at any await.
+    """
+
+    name: str
+    """The provider's part of `provider:model`."""
+    model: str
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]: ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,129 @@
+"""The policy: one frozen value that says what a session may do and how much of everything it may use.
+
+Dangerous settings cannot be spelled here: there is no field for privileged mode, host namespaces, devices or
+the Docker socket, and unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Action = Literal["allow", "ask", "deny"]
+SeccompProfile = Literal["strict", "default", "debug"]
+Capability = Literal["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "NET_BIND_SERVICE"]
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+
+
+class Frozen(BaseModel):
+    """Base of every policy table: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(Frozen):
+    """Every bound of a session on one page; units are in the names."""
+
+    command_s: Seconds = 120
+    """Wall clock for one command; then its whole descent is ended."""
+    grace_s: Seconds = 2
+    """Between TERM and KILL."""
+    yield_s: Seconds = 30
+    """A `bash` call not finished by then comes back to the model as a job."""
+    session_s: Seconds = 4 * 3600
+    """Wall clock for a session."""
+    orphan_s: Seconds = 900
+    """A container whose harness has gone silent ends itself after this long."""
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 2
+    memory_mb: Annotated[int, Field(ge=16)] = 2048
+    """Memory of the whole container, tmpfs included; there is no swap."""
+    pids: Annotated[int, Field(ge=16, le=65_536)] = 512
+    open_files: Positive = 4096
+    tmp_mb: Positive = 512
+    """Size of /tmp and of the home directory, each."""
+    tmp_inodes: Positive = 100_000
+    shm_mb: Positive = 64
+    workspace_mb: Positive = 4096
+    """Growth of the session's copy of the workspace beyond which running commands are stopped."""
+    workspace_inodes: Positive = 500_000
+    output_bytes: Annotated[int, Field(gt=0, le=16 << 20)] = 50_000
+    """Shown to the model from each stream of a command, half head and half tail."""
+    spill_bytes: Annotated[int, Field(gt=0, le=1 << 30)] = 16 << 20
+    """Kept of each stream in a file inside the container."""
+    file_bytes: Annotated[int, Field(gt=0, le=1 << 30)] = 64 << 20
+    """Largest file that `read` and `write` carry."""
+    turns: Positive = 200
+    tokens: Positive = 5_000_000
+    """Input and output tokens of all requests of a session, cache reads included."""
+    cost_usd: Annotated[float, Field(gt=0)] | None = None
+    """Needs a model with a known price."""
+    calls_at_once: Annotated[int, Field(ge=1, le=64)] = 8
+
+
+class Network(Frozen):
+    """Hosts the session may reach. An empty list allows none."""
+
+    allow: tuple[str, ...] = ()
+    ask: bool = False
+    """Ask about a host that is not listed, instead of refusing it."""
+
+
+class Workspace(Frozen):
+    mode: Literal["copy"] = "copy"
+    exclude: tuple[str, ...] = ()
+    """Patterns left out of the copy, beside the built-in list of credential files (gitignore syntax)."""
+    include: tuple[str, ...] = ()
+    """Patterns taken in although the built-in list would leave them out."""
+
+
+class Container(Frozen):
+    image: str = "usermode/base"
+    runtime: Literal["runc", "runsc"] = "runc"
+    seccomp: SeccompProfile = "strict"
+    user: Literal["sandbox", "root"] = "sandbox"
+    """`root` is uid 0 inside the container, still with only the capabilities listed here."""
+    writable_root: bool = False
+    capabilities: tuple[Capability, ...] = ()
+
+
+class Secrets(Frozen):
+    env: tuple[str, ...] = ()
+    """Names of host environment variables that are copied into the container as they are."""
+
+
+class When(Frozen):
+    """Conditions of a rule; all that are given must hold."""
+
+    command: str | None = None
+    """First words of a `bash` command, e.g. `git push`; every command of the line is looked at."""
+    path: str | None = None
+    """Glob over the normalised absolute path, `**` crosses directories."""
+    host: str | None = None
+    """Exact host, or `*.example.org`."""
+
+
+class Rule(Frozen):
+    syscall: str
+    """Name of a syscall, or `*`."""
+    when: When = When()
+    action: Action
+    reason: Annotated[str, Field(min_length=1)]
+    match: tuple[str, ...] = ()
+    """Examples this rule must apply to; checked when the policy loads."""
+    not_match: tuple[str, ...] = ()
+    """Examples this rule must not apply to; checked when the policy loads."""
+
+
+class Policy(Frozen):
+    """One TOML file, or a built-in profile (`strict`, `dev`, `eval`, `offline`)."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    description: str = ""
+    limits: Limits = Limits()
+    network: Network = Network()
+    workspace: Workspace = Workspace()
+    container: Container = Container()
+    secrets: Secrets = Secrets()
+    rules: tuple[Rule, ...] = ()
