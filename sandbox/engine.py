@@ -1,0 +1,407 @@
+"""The engine (Docker daemon): create, start, inspect and remove. The only module that imports docker.
+
+This is the control plane alone; nothing that happens inside a container goes through it. The SDK is blocking
+and not thread-safe, so it runs on a small pool of threads with a client each; every request is bounded in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from sandbox.errors import EngineFailed, EngineMissing, ImageMissing, SandboxError, SandboxRefused
+
+WORKERS = 4
+REQUEST_S = 60.0
+"""One request of the control plane. Starting a container is the slowest, about 0.1 s on a quiet machine."""
+CONNECT_S = 10.0
+BUILD_S = 1800.0
+
+REMOTE = "the engine does not see this machine's files; remote engines are not supported yet"
+MISSING = "run `make engine`, or start the daemon, or add yourself to the group `docker`"
+
+_PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{{1,5}})?/)?{_PART}(?:/{_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}",
+    re.ASCII,
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class EngineAddress:
+    """Where the engine listens, for whoever opens a connection of its own to it."""
+
+    scheme: Literal["unix", "tcp"]
+    path: str = ""
+    """Of the socket, for `unix`."""
+    host: str = ""
+    port: int = 0
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    id: str
+    """The engine's own `sha256:…`; what a container is created from, so that a moved tag changes nothing."""
+    digest: str
+    """The registry's digest where the image came from one, else the id."""
+    config: Mapping[str, Any]
+    """The image's own defaults: Env, Volumes, Labels, User and so on, as the engine tells them."""
+
+
+class Engine:
+    """A connection to one engine. Beside what it names itself, every method raises EngineMissing when nothing
+    answers any more, and EngineFailed when the engine answers with an error or not in time.
+    """
+
+    def __init__(self, address: EngineAddress, client: Callable[[], Any]) -> None:
+        """Use `connect`. `client` makes an SDK client and is called once in each worker thread."""
+        self.address = address
+        self._make_client = client
+        self._local = threading.local()
+        self._clients: list[Any] = []
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="engine")
+
+    @classmethod
+    async def connect(cls) -> Engine:
+        """Find the engine as the docker command does: DOCKER_HOST, else the context, else the usual socket.
+
+        EngineMissing when none answers; the message says what to do.
+        """
+        address, client = await asyncio.to_thread(_dial)
+        return cls(address, client)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether paths of this machine can be mounted. An engine behind a local socket that still does not
+        see them (a desktop's virtual machine, a socket handed into a container) refuses the mount when asked.
+        """
+        return self.address.scheme == "unix"
+
+    async def create(self, config: Mapping[str, Any], name: str) -> str:
+        """Create a container from the API's own JSON and return its id.
+
+        ImageMissing, or SandboxRefused with the engine's sentence when it does not accept the configuration.
+        When the awaiting task is cancelled the container is removed again.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a container name")
+        image = str(config.get("Image", ""))
+
+        def work(client: Any) -> str:
+            return str(client.create_container_from_config(dict(config), name)["Id"])
+
+        creating = asyncio.ensure_future(self._call(work, refusal=True, image=image))
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            with contextlib.suppress(SandboxError):
+                await self.remove(await creating)
+            raise
+
+    async def start(self, container: str) -> None:
+        """SandboxRefused with the engine's sentence when the container cannot be started as configured."""
+        await self._call(lambda client: client.start(container), refusal=True)
+
+    async def remove(self, container: str) -> None:
+        """End the container and remove it with its anonymous volumes. No error when it is gone or going."""
+
+        def work(client: Any) -> None:
+            from docker.errors import APIError
+
+            try:
+                client.remove_container(container, force=True, v=True)
+            except APIError as error:
+                if error.status_code not in (404, 409):
+                    raise
+
+        await self._call(work)
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        """KeyError when there is no such container."""
+
+        def work(client: Any) -> dict[str, Any] | None:
+            from docker.errors import NotFound
+
+            try:
+                facts: dict[str, Any] = client.inspect_container(container)
+            except NotFound:
+                return None
+            return facts
+
+        found = await self._call(work)
+        if found is None:
+            raise KeyError(container)
+        return found
+
+    async def containers(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Containers in any state that carry all of the labels; an empty value matches any."""
+        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
+
+        def work(client: Any) -> list[dict[str, Any]]:
+            return list(client.containers(all=True, filters={"label": wanted}))
+
+        return await self._call(work)
+
+    async def run_once(
+        self, config: Mapping[str, Any], name: str, timeout_s: float = 300
+    ) -> tuple[int, bytes, bytes]:
+        """Run a throw-away container to its end: exit code, stdout, stderr. For our own images: the output
+        passes through the engine's log, so the configuration must not name the log driver `none`.
+        """
+
+        def work(client: Any) -> tuple[int, bytes, bytes]:
+            client.start(container)
+            code = int(client.wait(container, timeout=timeout_s)["StatusCode"])
+            streams = [client.logs(container, stdout=out, stderr=not out) for out in (True, False)]
+            return code, bytes(streams[0]), bytes(streams[1])
+
+        container = await self.create(config, name)
+        try:
+            return await self._call(work, timeout_s=timeout_s, refusal=True)
+        finally:
+            await self.remove(container)
+
+    async def image(self, reference: str) -> ImageFacts:
+        """ImageMissing when the engine does not have it; SandboxRefused when it is no image reference."""
+        _checked(reference)
+        facts = await self._call(lambda client: client.inspect_image(reference), image=reference)
+        return _image_facts(facts)
+
+    async def images(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
+        return await self._call(lambda client: list(client.images(filters={"label": wanted})))
+
+    async def tag(self, image_id: str, reference: str) -> None:
+        repository, tag = _split(_checked(reference))
+        await self._call(lambda client: client.tag(image_id, repository, tag, force=True), image=image_id)
+
+    async def remove_image(self, reference: str) -> None:
+        """No error when it is not there; EngineFailed while a container uses it."""
+        with contextlib.suppress(ImageMissing):
+            await self._call(lambda client: client.remove_image(_checked(reference)), image=reference)
+
+    async def pull(self, reference: str, timeout_s: float) -> None:
+        """EngineFailed when the registry does not have it, refuses, or is not done in time."""
+        repository, tag = _split(_checked(reference))
+
+        def work(client: Any) -> None:
+            client.pull(repository, tag=tag)
+            client.inspect_image(reference)
+
+        await self._call(work, timeout_s=timeout_s)
+
+    async def import_tar(self, archive: Path, reference: str, changes: Iterable[str]) -> None:
+        """Make an image of one layer from a root file system; `changes` are Dockerfile instructions."""
+        repository, tag = _split(_checked(reference))
+        lines = list(changes)
+
+        def work(client: Any) -> None:
+            with archive.open("rb") as stream:
+                client.import_image_from_data(stream, repository=repository, tag=tag, changes=lines)
+
+        await self._call(work, timeout_s=BUILD_S)
+
+    async def build(
+        self, context: Path, reference: str, *, arguments: Mapping[str, str], labels: Mapping[str, str]
+    ) -> None:
+        """Build the Dockerfile of a directory; EngineFailed with the last line of the build when it fails."""
+
+        def work(client: Any) -> None:
+            last = ""
+            steps = client.build(
+                path=str(context),
+                tag=_checked(reference),
+                buildargs=dict(arguments),
+                labels=dict(labels),
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            for step in steps:
+                last = str(step.get("stream", last)).strip() or last
+                if "error" in step:
+                    raise EngineFailed(
+                        f"building {reference} failed: {str(step['error']).strip()} (after: {last})"
+                    )
+
+        await self._call(work, timeout_s=BUILD_S)
+
+    async def info(self) -> dict[str, Any]:
+        return await self._call(lambda client: dict(client.info()))
+
+    async def version(self) -> dict[str, Any]:
+        return await self._call(lambda client: dict(client.version()))
+
+    async def close(self) -> None:
+        """Let go of the connections. Requests that still run are waited for."""
+        await asyncio.to_thread(self._pool.shutdown)
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+
+    async def _call(
+        self,
+        work: Callable[[Any], Result],
+        *,
+        timeout_s: float = REQUEST_S,
+        refusal: bool = False,
+        image: str = "",
+    ) -> Result:
+        """Run `work` with this thread's client; its exceptions become ours."""
+
+        def run() -> Result:
+            try:
+                client = self._client()
+                client.timeout = timeout_s
+                return work(client)
+            except SandboxError:
+                raise
+            except Exception as error:
+                raise _translated(error, refusal=refusal, image=image, address=self.address) from error
+
+        try:
+            async with asyncio.timeout(timeout_s + 1):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+        except TimeoutError:
+            raise EngineFailed(f"the engine did not answer within {timeout_s:g} s") from None
+
+    def _client(self) -> Any:
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = self._make_client()
+            self._clients.append(client)
+        return client
+
+
+def valid_reference(reference: str) -> bool:
+    """Whether this is the name of an image and nothing else: no option, no white space, no shell."""
+    return len(reference) <= 512 and _REFERENCE.fullmatch(reference) is not None
+
+
+def _checked(reference: str) -> str:
+    if not valid_reference(reference):
+        raise SandboxRefused(
+            f"{reference!r} is not an image reference, e.g. debian:bookworm-slim or name@sha256:…"
+        )
+    return reference
+
+
+def _split(reference: str) -> tuple[str, str]:
+    """Repository and tag or digest; one is always named, since the engine takes its absence for "all tags"."""
+    named, _, digest = reference.partition("@")
+    head, _, last = named.rpartition("/")
+    name, _, tag = last.partition(":")
+    return (f"{head}/{name}" if head else name), digest or tag or "latest"
+
+
+def _image_facts(facts: Mapping[str, Any]) -> ImageFacts:
+    digests = facts.get("RepoDigests") or []
+    digest = str(digests[0]).partition("@")[2] if digests else str(facts["Id"])
+    return ImageFacts(id=str(facts["Id"]), digest=digest, config=facts.get("Config") or {})
+
+
+def _dial() -> tuple[EngineAddress, Callable[[], Any]]:
+    """Find the engine and agree on an API version with it. Blocking."""
+    import os
+
+    import docker
+    from docker.constants import DEFAULT_DOCKER_API_VERSION
+    from docker.context import ContextAPI
+    from docker.utils import kwargs_from_env
+
+    address: EngineAddress | None = None
+    try:
+        asked = kwargs_from_env() if os.environ.get("DOCKER_HOST") else ContextAPI.kwargs_from_context()
+        url = docker.utils.parse_host(asked.get("base_url"), tls=bool(asked.get("tls")))
+        address = _address(url, asked.get("tls"))
+
+        def client(version: str = "1.41") -> Any:
+            made = docker.APIClient(
+                base_url=url, tls=asked.get("tls") or False, version=version, timeout=REQUEST_S
+            )
+            # A local socket has no proxy, and looking for one in the environment costs time in every request.
+            made.trust_env = address is not None and address.scheme != "unix"
+            return made
+
+        first = client()
+        try:
+            answer = first.get(f"{first.base_url}/_ping", timeout=CONNECT_S)
+            answer.raise_for_status()
+        finally:
+            first.close()
+    except EngineMissing:
+        raise
+    except Exception as error:
+        raise _translated(error, refusal=False, image="", address=address) from error
+    spoken = str(answer.headers.get("Api-Version", ""))
+    if not re.fullmatch(r"1\.\d{2,3}", spoken) or _minor(spoken) < 41:
+        raise EngineMissing(
+            f"what answers at {url} speaks Docker API {spoken or 'unknown'}; 1.41 (Docker 20.10) is needed"
+        )
+    version = min(spoken, str(DEFAULT_DOCKER_API_VERSION), key=_minor)
+    return address, lambda: client(version)
+
+
+def _minor(version: str) -> int:
+    return int(version.partition(".")[2])
+
+
+def _address(url: str, tls: Any) -> EngineAddress:
+    """From the SDK's normalised URL (`http+unix:///run/docker.sock`, `tcp://host:port`)."""
+    parts = urlsplit(url)
+    if parts.scheme in ("unix", "http+unix"):
+        return EngineAddress("unix", path=f"/{parts.netloc}{parts.path}" if parts.netloc else parts.path)
+    if parts.scheme not in ("tcp", "http", "https") or not parts.hostname:
+        raise EngineMissing(f"an engine at {url!r} cannot be used: only unix:// and tcp:// are")
+    context = None
+    if tls:
+        context = ssl.create_default_context(cafile=tls.ca_cert or None)
+        if not tls.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if tls.cert:
+            context.load_cert_chain(*tls.cert)
+    return EngineAddress("tcp", host=parts.hostname, port=parts.port or (2376 if tls else 2375), tls=context)
+
+
+def _translated(
+    error: Exception, *, refusal: bool, image: str, address: EngineAddress | None
+) -> SandboxError:
+    """The SDK's and the HTTP library's exceptions in our tree, each in one line."""
+    from docker.errors import APIError, DockerException, ImageNotFound
+    from requests.exceptions import ConnectionError as Unreachable
+    from requests.exceptions import RequestException, Timeout
+
+    if isinstance(error, ImageNotFound) and image:
+        return ImageMissing(image)
+    if isinstance(error, APIError):
+        sentence = " ".join(str(error.explanation or error).split())
+        if "bind source path does not exist" in sentence:
+            return SandboxRefused(f"{REMOTE} ({sentence})")
+        if refusal and error.status_code in (400, 403, 404, 500, 501):
+            return SandboxRefused(f"the engine refused the container: {sentence}")
+        return EngineFailed(f"the engine answered {error.status_code}: {sentence}")
+    if isinstance(error, Timeout):
+        return EngineFailed("the engine did not answer in time")
+    where = (address.path or f"{address.host}:{address.port}") if address else "the usual socket"
+    if isinstance(error, Unreachable | ConnectionError | PermissionError | FileNotFoundError):
+        return EngineMissing(f"no Docker engine answers at {where}: {MISSING}")
+    if address is None:
+        return EngineMissing(f"no Docker engine can be found: {' '.join(str(error).split())}")
+    if isinstance(error, DockerException | RequestException | OSError | ValueError):
+        return EngineFailed(f"talking to the engine at {where} failed: {' '.join(str(error).split())}")
+    raise error
