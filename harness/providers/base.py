@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,13 +11,24 @@ from harness.messages import JsonObject, Message, Usage
 
 Stop = Literal["end", "calls", "length", "refusal"]
 Fault = Literal[
-    "rate_limit", "overloaded", "server", "dropped", "timeout", "garbage", "auth", "request", "context_overflow", "drift"
+    "rate_limit",
+    "overloaded",
+    "server",
+    "dropped",
+    "timeout",
+    "garbage",
+    "auth",
+    "request",
+    "context_overflow",
+    "drift",
 ]
-TRANSIENT: frozenset[Fault] = frozenset({"rate_limit", "overloaded", "server", "dropped", "timeout", "garbage"})
+TRANSIENT: frozenset[Fault] = frozenset(
+    {"rate_limit", "overloaded", "server", "dropped", "timeout", "garbage"}
+)
 
 
 class ProviderError(HarnessError):
-    """The model's service did not give a reply. `fault` says why; only TRANSIENT ones are worth another try."""
+    """The model's service gave no reply. `fault` says why; only TRANSIENT ones are worth another try."""
 
     exit_code = 5
 
@@ -62,6 +73,15 @@ class Reply:
     message: Message
     usage: Usage
     stop: Stop
+    notes: tuple[str, ...] = ()
+    """What had to be repaired to read it, a sentence each: worth a Notice, never hidden."""
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The stream broke and is asked for again: discard every delta since the request. Never made by a
+    provider, only by `retry.stream_with_retry`, and only when there is something to discard.
+    """
 
 
 Delta = TextDelta | ThinkingDelta | Reply
@@ -70,14 +90,15 @@ Delta = TextDelta | ThinkingDelta | Reply
 class Provider(Protocol):
     """A model behind one method.
 
-    `stream` yields deltas and exactly one Reply, last; every failure is a ProviderError. It never retries (the kernel
-    does), keeps no state between requests, and must be safe to cancel at any await.
+    `stream` yields deltas and exactly one Reply, last; every failure is a ProviderError. It never retries
+    (the kernel does), keeps no state between requests, and must be safe to cancel at any await. A consumer
+    that may stop early holds it in `contextlib.aclosing`, so that the connection closes there and then.
     """
 
     name: str
     """The provider's part of `provider:model`."""
     model: str
 
-    def stream(self, request: Request) -> AsyncIterator[Delta]: ...
+    def stream(self, request: Request) -> AsyncGenerator[Delta, None]: ...
 
     async def aclose(self) -> None: ...

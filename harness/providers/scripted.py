@@ -1,0 +1,170 @@
+"""The scripted model: a program of replies, one a line of a JSON-lines file, or plain Python values.
+
+    # blank lines and lines that start with # are skipped
+    {"text": "I look around.", "calls": [{"name": "bash", "arguments": {"command": "ls"}}]}
+    {"text": "Done."}
+
+Which reply comes next is read off the request alone (as many as it already holds), so a resumed or retried
+session continues where it was. Usage is an estimate: a token for every four characters, whatever came before
+the newest reply counted as read from a cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from harness.errors import UsageError
+from harness.messages import Call, JsonObject, Message, Part, Text, Thinking, Usage, Value
+from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
+from harness.providers.calls import parse_call
+
+_PIECES = 3
+"""Deltas a text is streamed in, so that consumers meet what a real stream does."""
+
+
+class ScriptedCall(Value):
+    name: str
+    arguments: JsonObject | str = Field(default_factory=dict)
+    """A string is the raw text of the arguments, as a model would stream it: the way to script malformed
+    ones.
+    """
+
+
+class ScriptedReply(Value):
+    text: str = ""
+    thinking: str = ""
+    calls: tuple[ScriptedCall, ...] = ()
+    stop: Stop | None = None
+    """Why the model stopped, where it is not plain from the calls: `length` or `refusal`."""
+
+
+class ScriptedProvider:
+    """A provider that follows a script; the public double for tests, and the model of the demo."""
+
+    name = "scripted"
+
+    def __init__(
+        self, replies: Iterable[ScriptedReply | JsonObject | str], *, source: str = "script"
+    ) -> None:
+        self.model = source
+        self._replies: list[Reply] = []
+        calls = 0
+        for reply in replies:
+            line = _reply(reply)
+            self._replies.append(_compose(line, first_call=calls + 1))
+            calls += len(line.calls)
+        self._read: tuple[tuple[Message, ...], int, int] = ((), 0, 0)
+
+    @classmethod
+    def from_file(cls, path: Path) -> ScriptedProvider:
+        """The script in `path`; a line that is no reply is a UsageError naming file, line and reason."""
+        return cls(_lines(path), source=str(path))
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        turn, characters = self._progress(request.messages)
+        if turn >= len(self._replies):
+            raise ProviderError(
+                "drift",
+                f"{self.model} holds {len(self._replies)} replies and the session asks for number {turn + 1}: "
+                "end it with a reply that makes no calls, or add the missing ones",
+            )
+        reply = self._replies[turn]
+        for part in reply.message.parts:
+            if isinstance(part, Text | Thinking):
+                kind = TextDelta if isinstance(part, Text) else ThinkingDelta
+                for piece in _pieces(part.text):
+                    yield kind(piece)
+                    await asyncio.sleep(0)
+        yield Reply(reply.message, _usage(request, characters, reply.message), reply.stop)
+
+    async def aclose(self) -> None:
+        return None
+
+    def _progress(self, messages: tuple[Message, ...]) -> tuple[int, int]:
+        """Replies already given, and characters in all messages.
+
+        Only what is new since the last request is counted, so that a turn costs the same at the end of a long
+        session as at its start; a history that was rewritten is counted again from its beginning.
+        """
+        seen, replies, characters = self._read
+        if messages[: len(seen)] != seen:
+            seen, replies, characters = (), 0, 0
+        for message in messages[len(seen) :]:
+            replies += message.role == "assistant"
+            characters += _characters(message)
+        self._read = (messages, replies, characters)
+        return replies, characters
+
+
+def _reply(reply: ScriptedReply | Mapping[str, Any] | str) -> ScriptedReply:
+    if isinstance(reply, str):
+        return ScriptedReply(text=reply)
+    return reply if isinstance(reply, ScriptedReply) else ScriptedReply.model_validate(reply)
+
+
+def _compose(line: ScriptedReply, first_call: int) -> Reply:
+    parts: list[Part] = []
+    if line.thinking:
+        parts.append(Thinking(text=line.thinking, provider="scripted", block={"thinking": line.thinking}))
+    if line.text:
+        parts.append(Text(text=line.text))
+    for number, call in enumerate(line.calls, first_call):
+        parts.append(parse_call(f"call_{number}", call.name, call.arguments))
+    stop = line.stop or ("calls" if line.calls else "end")
+    return Reply(Message(role="assistant", parts=tuple(parts)), Usage(), stop)
+
+
+def _lines(path: Path) -> Iterable[ScriptedReply]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as exc:
+        raise UsageError(f"cannot read the script {path}: {exc.strerror or exc}") from exc
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith(b"#"):
+            continue
+        try:
+            value = json.loads(line.decode())
+            if not isinstance(value, dict) or not value.keys() & {"text", "calls"}:
+                raise ValueError('a reply is an object with "text", "calls" or both')
+            yield ScriptedReply.model_validate(value)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            where = ".".join(str(step) for step in first["loc"])
+            raise UsageError(f"{path}:{number}: {where}: {first['msg']}") from exc
+        except (ValueError, RecursionError) as exc:
+            raise UsageError(f"{path}:{number}: {exc}") from exc
+
+
+def _pieces(text: str) -> Iterable[str]:
+    size = max(1, -(-len(text) // _PIECES))
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def _characters(message: Message) -> int:
+    total = 0
+    for part in message.parts:
+        if isinstance(part, Call):
+            total += len(part.name) + len(part.malformed or str(part.arguments))
+        else:
+            total += len(part.text if isinstance(part, Text | Thinking) else part.content)
+    return total
+
+
+def _usage(request: Request, characters: int, reply: Message) -> Usage:
+    new = 0
+    for message in reversed(request.messages):
+        if message.role == "assistant":
+            break
+        new += _characters(message)
+    fixed = len(request.system) if new == characters else 0
+    return Usage(
+        input_tokens=(new + fixed) // 4,
+        output_tokens=_characters(reply) // 4,
+        cache_read_tokens=(characters - new + len(request.system) - fixed) // 4,
+    )
