@@ -1,13 +1,14 @@
 """The engine (Docker daemon): create, start, inspect and remove. The only module that imports docker.
 
-This is the control plane alone; nothing that happens inside a container goes through it. The SDK is blocking
-and not thread-safe, so it runs on a small pool of threads with a client each; every request is bounded in time.
+This is the control plane alone; nothing that happens inside a container goes through it. The SDK blocks and
+is not thread-safe, so it runs on a small pool of threads, each with a client. Every request is bounded in time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import ssl
 import threading
@@ -301,7 +302,7 @@ def _checked(reference: str) -> str:
 
 
 def _split(reference: str) -> tuple[str, str]:
-    """Repository and tag or digest; one is always named, since the engine takes its absence for "all tags"."""
+    """Repository and tag or digest; one is always named, since the engine takes none for "all tags"."""
     named, _, digest = reference.partition("@")
     head, _, last = named.rpartition("/")
     name, _, tag = last.partition(":")
@@ -316,8 +317,6 @@ def _image_facts(facts: Mapping[str, Any]) -> ImageFacts:
 
 def _dial() -> tuple[EngineAddress, Callable[[], Any]]:
     """Find the engine and agree on an API version with it. Blocking."""
-    import os
-
     import docker
     from docker.constants import DEFAULT_DOCKER_API_VERSION
     from docker.context import ContextAPI
@@ -325,7 +324,7 @@ def _dial() -> tuple[EngineAddress, Callable[[], Any]]:
 
     address: EngineAddress | None = None
     try:
-        asked = kwargs_from_env() if os.environ.get("DOCKER_HOST") else ContextAPI.kwargs_from_context()
+        asked = kwargs_from_env() if os.environ.get("DOCKER_HOST") else _current_context(ContextAPI)
         url = docker.utils.parse_host(asked.get("base_url"), tls=bool(asked.get("tls")))
         address = _address(url, asked.get("tls"))
 
@@ -354,6 +353,16 @@ def _dial() -> tuple[EngineAddress, Callable[[], Any]]:
         )
     version = min(spoken, str(DEFAULT_DOCKER_API_VERSION), key=_minor)
     return address, lambda: client(version)
+
+
+def _current_context(contexts: Any) -> dict[str, Any]:
+    """The SDK would quietly take the local engine for a context that does not exist."""
+    name = os.environ.get("DOCKER_CONTEXT") or None
+    if contexts.get_context(name) is None:
+        raise EngineMissing(
+            f"the docker context {name or 'in use'!r} does not exist: see `docker context ls`"
+        )
+    return dict(contexts.kwargs_from_context(name))
 
 
 def _minor(version: str) -> int:
