@@ -1,0 +1,192 @@
+"""Hardening (container configuration): what a session's container may not do, in one pure function.
+
+`container_config` turns a policy into the JSON of the engine's create request. It can only spell contained
+configurations: no network, no capability the policy does not name, no host namespace, no device, no socket.
+Golden files in the tests hold every byte of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from policies import Policy
+from sandbox.errors import SandboxRefused
+
+INIT = "/.usermode/init"
+HOME = "/home/sandbox"
+WORKSPACE = "/workspace"
+NOBODY_ELSE = 1000
+"""Uid and gid inside, when the caller is root and so has none of its own to give."""
+CPU_PERIOD_US = 100_000
+OOM_SCORE = 500
+"""The host under memory pressure ends a sandbox before its own services."""
+
+ENVIRONMENT: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+}
+"""What every command starts with. Values of the host never join it here: `docker inspect` shows them."""
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    policy: Policy
+    image_id: str
+    image_config: Mapping[str, Any]
+    """The image's own defaults (`ImageFacts.config`): every one of them is overridden or refused."""
+    runtime: Literal["runc", "runsc"]
+    uid: int
+    gid: int
+    init_path: Path
+    """Of the init binary on the host; mounted read-only."""
+    workspace: Path | None
+    """A directory of the host that is the session's own copy; without one, /workspace is memory."""
+    seccomp: str
+    """The profile's JSON text."""
+    labels: Mapping[str, str]
+
+
+def sandbox_user() -> tuple[int, int]:
+    """The caller's own uid and gid, so that files come out with the right owner; never root's."""
+    uid, gid = os.getuid(), os.getgid()
+    return (uid, gid or NOBODY_ELSE) if uid else (NOBODY_ELSE, NOBODY_ELSE)
+
+
+def container_config(spec: ContainerSpec) -> dict[str, Any]:
+    """The body of the create request. SandboxRefused where the image asks for what cannot be contained."""
+    _refuse_volumes(spec.image_config)
+    uid, gid = (0, 0) if spec.policy.container.user == "root" else (spec.uid, spec.gid)
+    return {
+        "Image": spec.image_id,
+        "User": f"{uid}:{gid}",
+        "Hostname": "sandbox",
+        "WorkingDir": "/",
+        "Entrypoint": [INIT],
+        "Cmd": [],
+        "Env": _environment(spec.image_config),
+        "Labels": dict(spec.labels),
+        "Healthcheck": {"Test": ["NONE"]},
+        "NetworkDisabled": True,
+        "StopSignal": "SIGKILL",
+        "StopTimeout": 0,
+        # A terminal on PID 1 would let the guest type into the wire.
+        "Tty": False,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OpenStdin": True,
+        # True would close the wire for good when the harness lets go of it once.
+        "StdinOnce": False,
+        "HostConfig": {**_isolation(spec), **_limits(spec.policy), **_mounts(spec, uid, gid)},
+    }
+
+
+def _isolation(spec: ContainerSpec) -> dict[str, Any]:
+    container = spec.policy.container
+    return {
+        "Runtime": spec.runtime,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "CapAdd": sorted(container.capabilities),
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={spec.seccomp}"],
+        "ReadonlyRootfs": not container.writable_root,
+        "NetworkMode": "none",
+        # No resolver answers here; without these lines the engine copies the host's resolv.conf in.
+        "Dns": ["127.0.0.1"],
+        "DnsSearch": ["."],
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        # The engine's log would keep every byte of the wire on the host's disk.
+        "LogConfig": {"Type": "none", "Config": {}},
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": True,
+        "Init": False,
+    }
+
+
+def _limits(policy: Policy) -> dict[str, Any]:
+    limits = policy.limits
+    memory = limits.memory_mb << 20
+    return {
+        "Memory": memory,
+        # The same number twice: no swap.
+        "MemorySwap": memory,
+        "PidsLimit": limits.pids,
+        # A quota, since the engine refuses a number of CPUs larger than the machine has.
+        "CpuPeriod": CPU_PERIOD_US,
+        "CpuQuota": max(1000, round(limits.cpus * CPU_PERIOD_US)),
+        "OomScoreAdj": OOM_SCORE,
+        "Ulimits": [
+            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": "nofile", "Soft": limits.open_files, "Hard": limits.open_files},
+        ],
+        "ShmSize": limits.shm_mb << 20,
+    }
+
+
+def _mounts(spec: ContainerSpec, uid: int, gid: int) -> dict[str, Any]:
+    limits = spec.policy.limits
+    tmpfs = {
+        "/tmp": _tmpfs(limits.tmp_mb, limits.tmp_inodes, "mode=1777"),
+        HOME: _tmpfs(limits.tmp_mb, limits.tmp_inodes, f"mode=0700,uid={uid},gid={gid}"),
+    }
+    mounts: list[dict[str, Any]] = [
+        {
+            "Type": "bind",
+            "Source": str(spec.init_path),
+            "Target": INIT,
+            "ReadOnly": True,
+            "BindOptions": {"Propagation": "rprivate"},
+        }
+    ]
+    if spec.workspace is None:
+        owned = f"mode=0755,uid={uid},gid={gid}"
+        tmpfs[WORKSPACE] = _tmpfs(limits.workspace_mb, limits.workspace_inodes, owned)
+    else:
+        mounts.append(_workspace(spec.workspace, spec.labels))
+    return {"Tmpfs": tmpfs, "Mounts": mounts}
+
+
+def _tmpfs(size_mb: int, inodes: int, rest: str) -> str:
+    return f"rw,nosuid,nodev,exec,size={size_mb}m,nr_inodes={inodes},{rest}"
+
+
+def _workspace(directory: Path, labels: Mapping[str, str]) -> dict[str, Any]:
+    """An anonymous volume that is a bind of the directory: unlike a plain bind it can say nosuid and nodev.
+    It goes with the container.
+    """
+    return {
+        "Type": "volume",
+        "Target": WORKSPACE,
+        "VolumeOptions": {
+            "NoCopy": True,
+            "Labels": dict(labels),
+            "DriverConfig": {
+                "Name": "local",
+                "Options": {"type": "none", "o": "bind,nosuid,nodev", "device": str(directory)},
+            },
+        },
+    }
+
+
+def _environment(image: Mapping[str, Any]) -> list[str]:
+    """Ours, and the name alone of every other variable of the image, by which the engine removes it."""
+    ours = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+    theirs = {str(entry).partition("=")[0] for entry in image.get("Env") or ()}
+    return ours + sorted(theirs - set(ENVIRONMENT) - {""})
+
+
+def _refuse_volumes(image: Mapping[str, Any]) -> None:
+    """A declared volume would be a writable directory on the host's disk without any limit."""
+    covered = {"/tmp", HOME, WORKSPACE}
+    loose = sorted(path for path in image.get("Volumes") or () if path.rstrip("/") not in covered)
+    if loose:
+        raise SandboxRefused(
+            f"the image declares the volume {loose[0]}, which no limit would hold; rebuild it without VOLUME"
+        )
