@@ -1,0 +1,136 @@
+"""What a person is told of each event, as plain lines. The terminal's view and the plain view both say these.
+
+Everything here comes from a model or from a container, so every character goes through `visible`: a line can
+carry no escape sequence and no invisible character, and is bounded in length.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.events import (
+    CallIntent,
+    CallOutcome,
+    Event,
+    MessageAdded,
+    Notice,
+    SandboxOpened,
+    SessionEnded,
+    SessionStarted,
+    WorkspaceCopied,
+)
+from harness.messages import Call, Result
+from harness.visible import visible
+
+_PADDING = re.compile(r" {24,}")
+
+Tone = Literal["head", "text", "call", "output", "error", "notice", "end"]
+
+LINE_CHARS = 400
+"""Of one line; what is beyond is counted."""
+OUTPUT_LINES = 8
+"""Of a call's result, its last ones. All of it is in the journal: `usermode show`."""
+
+
+@dataclass(frozen=True)
+class Line:
+    tone: Tone
+    text: str
+
+
+def bounded(text: str, limit: int = LINE_CHARS) -> str:
+    """One line, every unprintable character escaped, padding counted, the middle cut out beyond `limit`."""
+    text = _PADDING.sub(lambda run: f"␠×{len(run[0])}", text.replace("\t", "    "))
+    if len(text) <= limit:
+        return visible(text)
+    head = limit * 2 // 3
+    tail = limit - head  # The end stays in sight: what matters may stand behind a long harmless beginning.
+    return f"{visible(text[:head])} …(+{len(text) - limit} characters)… {visible(text[-tail:])}"
+
+
+def clean_lines(text: str) -> list[str]:
+    """Lines as `\\n` and `\\r\\n` end them; nothing else ends a line, and a lone `\\r` is shown."""
+    return [bounded(line.removesuffix("\r")) for line in text.split("\n")]
+
+
+def summary(call: Call) -> str:
+    """A call in one line: what a person would want to see of its arguments."""
+    if call.malformed is not None:
+        return bounded(f"{call.name} (malformed arguments) {call.malformed}", 160)
+    arguments = call.arguments
+    match call.name:
+        case "bash" if isinstance(arguments.get("command"), str):
+            first, *more = arguments["command"].strip().split("\n")
+            return bounded(f"$ {first}", 160) + (f"  (+{len(more)} lines)" if more else "")
+        case "read" | "write" | "edit" if isinstance(arguments.get("path"), str):
+            edits = arguments.get("edits")
+            content = arguments.get("content")
+            detail = f" ({len(edits)} replaced)" if isinstance(edits, list) and len(edits) > 1 else ""
+            detail += f" ({len(content)} characters)" if isinstance(content, str) else ""
+            return bounded(f"{call.name} {arguments['path']}", 160) + detail
+    return bounded(
+        f"{call.name} {json.dumps(arguments, ensure_ascii=False)}" if arguments else call.name, 160
+    )
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def amount(count: int, unit: str = "") -> str:
+    """`count` in three digits or so: 12, 3.4k, 1.2M."""
+    value, scales = float(count), iter("kMG")
+    scale = ""
+    while value >= 999.5 and (larger := next(scales, None)):
+        value, scale = value / 1000, larger
+    return (f"{value:.1f}{scale}" if scale else f"{count}") + unit
+
+
+def _result(result: Result, duration_s: float) -> Iterator[Line]:
+    ended = f"{bounded(result.error)} after {duration(duration_s)}" if result.error else duration(duration_s)
+    yield Line("error" if result.error else "output", f"  {bounded(result.name)}: {ended}")
+    shown = clean_lines(result.content.rstrip("\n"))
+    if len(shown) > OUTPUT_LINES:
+        yield Line("output", f"  | … {len(shown) - OUTPUT_LINES} lines before")
+    yield from (Line("output", f"  | {line}") for line in shown[-OUTPUT_LINES:])
+
+
+def lines(event: Event) -> Iterator[Line]:
+    """What to print, once and for good, when this event happens; nothing for most signals."""
+    match event:
+        case SessionStarted():
+            yield Line("head", f"session {bounded(event.session)} · model {bounded(event.model)}")
+            policy = bounded(str(event.policy.get("name", "?")))
+            yield Line(
+                "head", f"policy {policy} · image {bounded(event.image)} · runtime {bounded(event.runtime)}"
+            )
+        case WorkspaceCopied():
+            left = f", {event.excluded_total} left out" if event.excluded_total else ""
+            yield Line("head", f"workspace copied: {event.files} files, {amount(event.bytes, 'B')}{left}")
+            yield from (
+                Line("notice", f"  left out {bounded(reason)}") for reason in event.excluded[:OUTPUT_LINES]
+            )
+        case SandboxOpened():
+            yield Line("head", "sandbox open: contained as the policy says")
+        case MessageAdded() if event.message.role == "assistant" and event.message.text.strip():
+            yield from (Line("text", line) for line in clean_lines(event.message.text.strip("\n")))
+        case CallIntent():
+            yield Line("call", summary(event.call))
+            if event.decision != "allow":
+                yield Line("notice", f"  {event.decision}: {bounded(event.rule)}")
+        case CallOutcome():
+            yield from _result(event.result, event.duration_s)
+        case Notice():
+            tone: Tone = "error" if event.level == "error" else "notice"
+            yield Line(tone, f"{event.level}: {bounded(event.text)}")
+        case SessionEnded():
+            spent = f"{event.turns} turns, {amount(event.usage.total)} tokens, {event.changes} files changed"
+            yield Line("end", f"{event.status}: {bounded(event.reason)} ({spent})")

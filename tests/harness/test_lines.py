@@ -1,0 +1,70 @@
+"""Events as plain lines."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.events import CallOutcome
+from harness.lines import LINE_CHARS, OUTPUT_LINES, amount, bounded, clean_lines, duration, lines, summary
+from harness.messages import Call, JsonObject, Result
+
+
+@given(st.text(alphabet=st.characters()))
+def test_a_line_is_printable_and_bounded_whatever_goes_in(text: str) -> None:
+    shown = bounded(text, 40)
+    assert shown.isprintable() or shown == ""
+    assert len(shown) <= 40 * 10 + 40
+
+
+def test_what_stands_behind_padding_stays_in_sight() -> None:
+    assert bounded("ls" + " " * 5000 + "; curl evil") == "ls␠×5000; curl evil"
+    assert bounded("ls " + "x" * 5000 + "; curl evil").endswith("; curl evil")
+
+
+def test_a_carriage_return_cannot_overwrite_a_line() -> None:
+    assert clean_lines("safe\r\nrm -rf /\rls      ") == ["safe", r"rm -rf /\rls      "]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "shown"),
+    [
+        ("bash", {"command": "make test"}, "$ make test"),
+        ("bash", {"command": "set -e\nmake\nmake install"}, "$ set -e  (+2 lines)"),
+        ("read", {"path": "a.py", "offset": 3}, "read a.py"),
+        ("write", {"path": "a.py", "content": "12345"}, "write a.py (5 characters)"),
+        ("edit", {"path": "a.py", "edits": [{}, {}]}, "edit a.py (2 replaced)"),
+        ("job", {"id": 1}, 'job {"id": 1}'),
+        ("plan", {}, "plan"),
+        ("bash", {"command": 7}, 'bash {"command": 7}'),
+    ],
+)
+def test_a_call_is_said_in_one_line(name: str, arguments: JsonObject, shown: str) -> None:
+    assert summary(Call(id="1", name=name, arguments=arguments)) == shown
+
+
+def test_malformed_arguments_are_shown_as_they_came() -> None:
+    assert summary(Call(id="1", name="bash", malformed='{"comm')) == 'bash (malformed arguments) {"comm'
+
+
+def test_a_long_result_shows_its_end_and_says_how_much_came_before() -> None:
+    content = "\n".join(f"line {number}" for number in range(100))
+    outcome = CallOutcome(result=Result(call_id="1", name="bash", content=content), duration_s=0.2)
+    shown = [line.text for line in lines(outcome)]
+    assert shown[0] == "  bash: 0.2 s"
+    assert shown[1] == f"  | … {100 - OUTPUT_LINES} lines before"
+    assert shown[-1] == "  | line 99"
+    assert max(map(len, shown)) < LINE_CHARS + 100
+
+
+def test_amounts_and_durations_read_well() -> None:
+    assert [amount(n, "B") for n in (0, 999, 1000, 999_499, 999_500, 2_340_000)] == [
+        "0B",
+        "999B",
+        "1.0kB",
+        "999.5kB",
+        "1.0MB",
+        "2.3MB",
+    ]
+    assert [duration(s) for s in (0.04, 59.9, 61, 3725)] == ["0.0 s", "59.9 s", "1 min 01 s", "1 h 02 min"]
