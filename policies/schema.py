@@ -8,13 +8,41 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from policies.patterns import check_host_pattern, check_path_pattern
 
 Action = Literal["allow", "ask", "deny"]
 SeccompProfile = Literal["strict", "default", "debug"]
 Capability = Literal["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "NET_BIND_SERVICE"]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**12)]
+Megabytes = Annotated[int, Field(gt=0, le=16 << 20)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+
+
+def _printable(text: str) -> str:
+    # These texts are shown on a terminal and to the model; nothing in them may act on either.
+    if not text.isprintable():
+        raise ValueError("only printable characters on one line")
+    return text
+
+
+def _command_words(text: str) -> str:
+    words = text.split(" ")
+    if not all(word and word.isascii() and set(word).isdisjoint("\"'\\`$;|&<>(){}*?[]~#!") for word in words):
+        raise ValueError("plain words with one space between them, such as `git push`")
+    return text
+
+
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
+Reason = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
+Host = Annotated[str, AfterValidator(check_host_pattern)]
+PathGlob = Annotated[str, AfterValidator(check_path_pattern)]
+CommandWords = Annotated[
+    str, Field(min_length=1, max_length=1000), AfterValidator(_printable), AfterValidator(_command_words)
+]
+Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 
 
 class Frozen(BaseModel):
@@ -37,15 +65,15 @@ class Limits(Frozen):
     orphan_s: Seconds = 900
     """A container whose harness has gone silent ends itself after this long."""
     cpus: Annotated[float, Field(gt=0, le=1024)] = 2
-    memory_mb: Annotated[int, Field(ge=16)] = 2048
+    memory_mb: Annotated[int, Field(ge=16, le=16 << 20)] = 2048
     """Memory of the whole container, tmpfs included; there is no swap."""
     pids: Annotated[int, Field(ge=16, le=65_536)] = 512
-    open_files: Positive = 4096
-    tmp_mb: Positive = 512
+    open_files: Annotated[int, Field(ge=64, le=1 << 20)] = 4096
+    tmp_mb: Megabytes = 512
     """Size of /tmp and of the home directory, each."""
     tmp_inodes: Positive = 100_000
-    shm_mb: Positive = 64
-    workspace_mb: Positive = 4096
+    shm_mb: Megabytes = 64
+    workspace_mb: Megabytes = 4096
     """Growth of the session's copy of the workspace beyond which running commands are stopped."""
     workspace_inodes: Positive = 500_000
     output_bytes: Annotated[int, Field(gt=0, le=16 << 20)] = 50_000
@@ -57,7 +85,7 @@ class Limits(Frozen):
     turns: Positive = 200
     tokens: Positive = 5_000_000
     """Input and output tokens of all requests of a session, cache reads included."""
-    cost_usd: Annotated[float, Field(gt=0)] | None = None
+    cost_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Needs a model with a known price."""
     calls_at_once: Annotated[int, Field(ge=1, le=64)] = 8
 
@@ -65,21 +93,21 @@ class Limits(Frozen):
 class Network(Frozen):
     """Hosts the session may reach. An empty list allows none."""
 
-    allow: tuple[str, ...] = ()
+    allow: tuple[Host, ...] = ()
     ask: bool = False
     """Ask about a host that is not listed, instead of refusing it."""
 
 
 class Workspace(Frozen):
     mode: Literal["copy"] = "copy"
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
     """Patterns left out of the copy, beside the built-in list of credential files (gitignore syntax)."""
-    include: tuple[str, ...] = ()
+    include: tuple[Pattern, ...] = ()
     """Patterns taken in although the built-in list would leave them out."""
 
 
 class Container(Frozen):
-    image: str = "usermode/base"
+    image: Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$")] = "usermode/base"
     runtime: Literal["runc", "runsc"] = "runc"
     seccomp: SeccompProfile = "strict"
     user: Literal["sandbox", "root"] = "sandbox"
@@ -89,29 +117,29 @@ class Container(Frozen):
 
 
 class Secrets(Frozen):
-    env: tuple[str, ...] = ()
+    env: tuple[EnvName, ...] = ()
     """Names of host environment variables that are copied into the container as they are."""
 
 
 class When(Frozen):
     """Conditions of a rule; all that are given must hold."""
 
-    command: str | None = None
-    """First words of a `bash` command, e.g. `git push`; every command of the line is looked at."""
-    path: str | None = None
+    command: CommandWords | None = None
+    """First words of a `bash` command, e.g. `git push`; every command of the line is looked at (see shell.py)."""
+    path: PathGlob | None = None
     """Glob over the normalised absolute path, `**` crosses directories."""
-    host: str | None = None
+    host: Host | None = None
     """Exact host, or `*.example.org`."""
 
 
 class Rule(Frozen):
-    syscall: str
+    syscall: Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9_]{0,63})$")]
     """Name of a syscall, or `*`."""
     when: When = When()
     action: Action
-    reason: Annotated[str, Field(min_length=1)]
+    reason: Reason
     match: tuple[str, ...] = ()
-    """Examples this rule must apply to; checked when the policy loads."""
+    """Examples this rule must apply to, checked when the policy loads: a command line, a path or a host, as in `when`."""
     not_match: tuple[str, ...] = ()
     """Examples this rule must not apply to; checked when the policy loads."""
 
@@ -120,10 +148,13 @@ class Policy(Frozen):
     """One TOML file, or a built-in profile (`strict`, `dev`, `eval`, `offline`)."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-    description: str = ""
+    description: Text = ""
     limits: Limits = Limits()
     network: Network = Network()
     workspace: Workspace = Workspace()
     container: Container = Container()
     secrets: Secrets = Secrets()
     rules: tuple[Rule, ...] = ()
+    """Deny beats ask beats allow, whatever the order."""
+    unmatched: Literal["deny", "ask"] = "deny"
+    """For a call that no rule speaks about."""

@@ -1,0 +1,139 @@
+"""Decide a request over a policy's rules: deny beats ask beats allow, in whatever order and layer they stand.
+
+Pure and fail-closed: a path, host or command line that has no clear reading never meets an allow rule, and always
+meets a deny or ask rule that might mean it. A rule is the user's consent; containment is the sandbox's job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policies.commands import covers, may_mean
+from policies.patterns import canonical_host, host_matches, normal_path, path_matches
+from policies.schema import Action, Policy, Rule
+from policies.shell import Parsed, parse
+
+
+@dataclass(frozen=True)
+class Request:
+    """One effect that is asked for, as far as rules can look at it."""
+
+    syscall: str
+    command: str | None = None
+    """The whole command line, for `bash`."""
+    path: str | None = None
+    """Absolute, inside the container."""
+    host: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    action: Action
+    rule: str
+    """Which rule decided, e.g. `rule 3 (deny bash, command git push)`, or `default`."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """A request, read once: canonical values, None where there is none."""
+
+    request: Request
+    path: str | None = field(init=False)
+    host: str | None = field(init=False)
+    parsed: Parsed | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        request = self.request
+        object.__setattr__(self, "path", normal_path(request.path) if request.path is not None else None)
+        object.__setattr__(self, "host", canonical_host(request.host) if request.host is not None else None)
+        object.__setattr__(self, "parsed", parse(request.command) if request.command is not None else None)
+
+
+def decide(policy: Policy, request: Request) -> Decision:
+    """The strictest rule that applies. Without one the call is denied, or asked about where the policy says so."""
+    facts = _Facts(request)
+    for action in ("deny", "ask"):
+        for number, rule in enumerate(policy.rules, 1):
+            if rule.action == action and _may_apply(rule, facts):
+                return Decision(action, describe_rule(number, rule), rule.reason)
+    return _allowed(policy, facts) or _unmatched(policy, facts)
+
+
+def applies_to_example(rule: Rule, example: str) -> bool | str:
+    """Whether a rule applies to one of its examples; a `str` says why the example cannot be tried."""
+    when = rule.when
+    given = [name for name in ("command", "path", "host") if getattr(when, name) is not None]
+    if len(given) != 1:
+        return "examples need a rule with exactly one of when.command, when.path and when.host"
+    kind: Literal["command", "path", "host"] = given[0]  # type: ignore[assignment]
+    facts = _Facts(Request(syscall=rule.syscall, **{kind: example}))
+    return _surely_applies(rule, facts) if rule.action == "allow" else _may_apply(rule, facts)
+
+
+def describe_rule(number: int, rule: Rule) -> str:
+    """A rule's name for people: its number in the policy, what it does, and when."""
+    conditions = rule.when.model_dump(exclude_none=True)
+    return f"rule {number} ({', '.join([f'{rule.action} {rule.syscall}', *(f'{k} {v}' for k, v in conditions.items())])})"
+
+
+def _allowed(policy: Policy, facts: _Facts) -> Decision | None:
+    """One allow rule for all of it; or, for a line of several commands, a rule for each of them."""
+    rules = [(number, rule) for number, rule in enumerate(policy.rules, 1) if rule.action == "allow"]
+    for number, rule in rules:
+        if _surely_applies(rule, facts):
+            return Decision("allow", describe_rule(number, rule), rule.reason)
+    if facts.parsed is None or not facts.parsed.commands:
+        return None
+    used: dict[str, str] = {}
+    for words in facts.parsed.commands:
+        for number, rule in rules:
+            if (
+                rule.when.command
+                and covers(rule.when.command, words)
+                and _surely_applies(rule, facts, command=False)
+            ):
+                used[describe_rule(number, rule)] = rule.reason
+                break
+        else:
+            return None
+    return Decision("allow", " and ".join(used), " ".join(used.values()))
+
+
+def _unmatched(policy: Policy, facts: _Facts) -> Decision:
+    request = facts.request
+    what = " ".join(part for part in (request.syscall, request.path, request.host) if part is not None)
+    reason = f"No rule of policy {policy.name} allows {what}."
+    if facts.parsed is not None and facts.parsed.commands is None:
+        reason += f" Only a plain command line can meet an allow rule: {facts.parsed.why}."
+    return Decision(policy.unmatched, "default", reason)
+
+
+def _surely_applies(rule: Rule, facts: _Facts, *, command: bool = True) -> bool:
+    """For allow: every condition holds of a value with one clear reading."""
+    when = rule.when
+    if rule.syscall not in ("*", facts.request.syscall):
+        return False
+    if when.path is not None and (facts.path is None or not path_matches(when.path, facts.path)):
+        return False
+    if when.host is not None and (facts.host is None or not host_matches(when.host, facts.host)):
+        return False
+    if when.command is None or not command:
+        return True
+    commands = facts.parsed.commands if facts.parsed is not None else None
+    return bool(commands) and all(covers(when.command, words) for words in commands or ())
+
+
+def _may_apply(rule: Rule, facts: _Facts) -> bool:
+    """For deny and ask: no condition can be ruled out. A value that the request does not have is ruled out."""
+    when, request = rule.when, facts.request
+    if rule.syscall not in ("*", request.syscall):
+        return False
+    if when.path is not None:
+        if request.path is None or (facts.path is not None and not path_matches(when.path, facts.path)):
+            return False
+    if when.host is not None:
+        if request.host is None or (facts.host is not None and not host_matches(when.host, facts.host)):
+            return False
+    return when.command is None or (facts.parsed is not None and may_mean(when.command, facts.parsed))

@@ -1,0 +1,261 @@
+"""Read policies: built-in profiles and TOML files, layer over layer, every mistake named by its line."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import hashlib
+import json
+import os
+import re
+import stat
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from policies.decide import applies_to_example
+from policies.errors import PolicyError, printable
+from policies.schema import Policy
+from policies.toml_lines import Key, key_lines, line_of
+
+__all__ = ["PROJECT_FILE", "PolicyError", "digest", "load", "load_project", "profiles"]
+
+PROJECT_FILE = ".usermode.toml"
+"""In a workspace: a policy that can only tighten (see tighten.py)."""
+BARE = "none"
+"""`extends = "none"`: the schema's own values and no rules, so that nothing is allowed but what the file allows."""
+MAX_BYTES = 1 << 20
+PROJECT_MAX_BYTES = 64 << 10
+MAX_DOTS = 200
+"""In one line. The parser's time grows with the square of a dotted key's parts, and a project's file is not trusted."""
+T = TypeVar("T", bound=BaseModel)
+
+
+def load(source: str | Path, *layers: Path) -> Policy:
+    """A policy by profile name or file, with further files laid over it in order.
+
+    A `str` without a slash that does not end in `.toml` names a built-in profile; everything else is a file, which
+    extends the profile it names by `extends`, or `strict`. Later files override single keys and add rules.
+    Raises PolicyError.
+    """
+    if isinstance(source, str) and "/" not in source and not source.endswith(".toml"):
+        policy = _profile(source)
+    else:
+        policy = _file(Path(source), None)
+    for layer in layers:
+        policy = _file(layer, policy)
+    return policy
+
+
+def load_project(path: Path) -> Policy:
+    """What a project's own file says and nothing else, for `tighten`. Raises PolicyError."""
+    data, extends, text = _parse(path, str(path), PROJECT_MAX_BYTES)
+    if extends is not None:
+        line = line_of(key_lines(text), ("extends",))
+        raise PolicyError(
+            path, "a project's file can only tighten the policy it meets", line=line, key="extends"
+        )
+    return _validate(data, text, str(path), default_name="project")
+
+
+def profiles() -> tuple[str, ...]:
+    """Names of the built-in profiles."""
+    folder = resources.files("policies") / "profiles"
+    return tuple(
+        sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    )
+
+
+def digest(policy: Policy) -> str:
+    """SHA-256, in hex, of the policy's canonical JSON: equal exactly for equal policies."""
+    text = json.dumps(
+        policy.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _profile(name: str) -> Policy:
+    if name not in profiles():
+        known = ", ".join(profiles())
+        raise PolicyError(name, f"no such profile; there are {known} (a file is named with a slash or .toml)")
+    file = resources.files("policies") / "profiles" / f"{name}.toml"
+    label = f"profile {name}"
+    text = file.read_text(encoding="utf-8")
+    return _validate(_toml(text, label), text, label, default_name=name)
+
+
+def _file(path: Path, base: Policy | None) -> Policy:
+    label = str(path)
+    data, extends, text = _parse(path, label, MAX_BYTES)
+    layer = _validate(data, text, label, default_name=_name_from(path))
+    if base is None:
+        base = _base(extends, path, text).model_copy(update={"name": layer.name})
+    elif extends is not None:
+        line = line_of(key_lines(text), ("extends",))
+        raise PolicyError(label, "a file laid over another extends that one", line=line, key="extends")
+    rules = base.rules + layer.rules
+    return _overlay(base, layer).model_copy(update={"rules": rules})
+
+
+def _base(extends: object, path: Path, text: str) -> Policy:
+    if extends is None:
+        return _profile("strict")
+    if extends == BARE:
+        return Policy(name=BARE)
+    if isinstance(extends, str) and extends in profiles():
+        return _profile(extends)
+    line = line_of(key_lines(text), ("extends",))
+    known = ", ".join((*profiles(), BARE))
+    raise PolicyError(path, f"names a built-in profile: {known}", line=line, key="extends")
+
+
+def _name_from(path: Path) -> str:
+    name = re.sub(r"[^a-z0-9_.-]+", "-", path.stem.lower()).lstrip("_.-")[:64]
+    return name or "policy"
+
+
+def _parse(path: Path, label: str, max_bytes: int) -> tuple[dict[str, Any], object, str]:
+    text = _read(path, max_bytes)
+    data = _toml(text, label)
+    if not data:
+        raise PolicyError(label, "the file is empty; it says nothing, not even `extends`")
+    extends = data.get("extends")
+    return {key: value for key, value in data.items() if key != "extends"}, extends, text
+
+
+def _read(path: Path, max_bytes: int) -> str:
+    try:
+        # Non-blocking: a FIFO of that name must not hold anyone up.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                kind = "a directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "not a regular file"
+                raise PolicyError(path, f"is {kind}")
+            raw = file.read(max_bytes + 1)
+    except OSError as exc:
+        reason = "no such file" if exc.errno == errno.ENOENT else f"cannot be read: {exc.strerror}"
+        raise PolicyError(path, reason) from exc
+    except ValueError as exc:
+        if isinstance(exc, PolicyError):
+            raise
+        raise PolicyError(path, "is not the name of a file") from exc
+    if len(raw) > max_bytes:
+        raise PolicyError(path, f"is larger than {max_bytes >> 10} KiB")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise PolicyError(path, "is not UTF-8", line=line) from exc
+
+
+def _toml(text: str, label: str) -> dict[str, Any]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MAX_DOTS:
+            raise PolicyError(label, f"more than {MAX_DOTS} dots in one line; split it", line=number)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        message, _, place = str(exc).partition(" (at ")
+        found = re.match(r"line (\d+)", place)
+        line = int(found.group(1)) if found else text.rstrip().count("\n") + 1
+        if "overwrite" in message or "twice" in message or "Duplicate" in message:
+            message = f"a key or table stands here for the second time ({message[0].lower()}{message[1:]})"
+        raise PolicyError(label, f"not TOML: {message}", line=line) from exc
+    except RecursionError as exc:
+        raise PolicyError(label, "not TOML: nested too deeply") from exc
+    except ValueError as exc:
+        # Dates that no calendar has, integers of more digits than Python converts.
+        raise PolicyError(label, f"not TOML: {exc}") from exc
+
+
+def _validate(data: dict[str, Any], text: str, label: str, *, default_name: str) -> Policy:
+    """The file on its own as a Policy; which fields it set stays visible in `model_fields_set`."""
+    try:
+        # By way of JSON, because there a list may become a tuple while strictness still refuses "2" for 2.
+        encoded = json.dumps({"name": default_name, **data}, default=_refuse_dates)
+        policy = Policy.model_validate_json(encoded, strict=True)
+    except RecursionError as exc:
+        raise PolicyError(label, "nested too deeply") from exc
+    except ValidationError as exc:
+        raise _schema_error(exc, key_lines(text), label) from exc
+    for number, rule in enumerate(policy.rules):
+        for kind, examples in (("match", rule.match), ("not_match", rule.not_match)):
+            for example in examples:
+                applies = applies_to_example(rule, example)
+                if isinstance(applies, bool) and applies == (kind == "match"):
+                    continue
+                reason = applies if isinstance(applies, str) else _example_failed(kind, example)
+                key = f"rules[{number + 1}].{kind}"
+                raise PolicyError(
+                    label, reason, line=line_of(key_lines(text), ("rules", number, kind)), key=key
+                )
+    if "name" not in data:
+        policy = Policy.model_construct(policy.model_fields_set - {"name"}, **dict(policy))
+    return policy
+
+
+def _example_failed(kind: str, example: str) -> str:
+    verb = "does not apply to its example" if kind == "match" else "applies to its counter-example"
+    return f"the rule {verb} `{printable(example)}`"
+
+
+def _refuse_dates(value: object) -> object:
+    return {"a date or time": str(value)}  # No field is a table of that key, so the schema names the place.
+
+
+def _overlay(base: T, layer: T) -> T:
+    """`base` with every field replaced that `layer` sets explicitly."""
+    update: dict[str, Any] = {}
+    for field in layer.model_fields_set:
+        ours, theirs = getattr(base, field), getattr(layer, field)
+        update[field] = _overlay(ours, theirs) if isinstance(theirs, BaseModel) else theirs
+    return base.model_copy(update=update)
+
+
+def _schema_error(exc: ValidationError, lines: dict[Key, int], label: str) -> PolicyError:
+    """The first mistake in the order of the file."""
+
+    def place(error: Any) -> int:
+        return line_of(lines, error["loc"]) or 0
+
+    error = min(exc.errors(include_url=False), key=place)
+    loc: Key = error["loc"]
+    if error["type"] == "extra_forbidden":
+        parent = loc[:-1]
+        reason = f"unknown key `{printable(str(loc[-1]))}`"
+        known = _fields_at(parent) if parent else ["extends", *_fields_at(parent)]
+        close = difflib.get_close_matches(str(loc[-1])[:100], known, n=1)
+        reason += f"; did you mean `{close[0]}`?" if close else f"; there are {', '.join(known)}"
+    elif error["type"] == "missing":
+        reason = "is missing"
+    else:
+        message = error["msg"].removeprefix("Value error, ")
+        reason = message[0].lower() + message[1:]
+        if not isinstance(error["input"], dict | list):
+            reason += f", not {printable(_spelled(error['input']), 80)}"
+    return PolicyError(label, reason, line=line_of(lines, loc), key=_dotted(loc))
+
+
+def _spelled(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _fields_at(parent: Key) -> list[str]:
+    """Names of the fields of the table at that place of the schema."""
+    model: type[BaseModel] = Policy
+    for part in parent:
+        if isinstance(part, int):
+            continue
+        annotation: Any = model.model_fields[part].annotation
+        model = annotation if isinstance(annotation, type) else annotation.__args__[0]
+    return list(model.model_fields)
+
+
+def _dotted(loc: Key) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")
