@@ -31,4 +31,10 @@ class BudgetSpent(HarnessError):
 
 
 class JournalError(HarnessError):
+    """`code` is stable: missing, exists, locked, corrupt, version, too_large, disk_full, io, closed."""
+
     exit_code = 7
+
+    def __init__(self, message: str, *, code: str = "io") -> None:
+        super().__init__(message)
+        self.code = code

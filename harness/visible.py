@@ -1,7 +1,7 @@
 """Text that cannot lie about itself: every code point that is not plainly printable is shown escaped.
 
 What a guest, a model or a file name says may carry terminal escapes, direction marks, invisible or look-alike
-blank characters. Whatever ends on a screen goes through `visible` first: it moves no cursor and hides nothing.
+blank characters. What ends on a screen goes through `visible` first: it moves no cursor and hides nothing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""The form of a journal line: pure bytes in, pure values out; docs/journal.md describes it for strangers.
+
+A line is one JSON object whose last member is `hash`: the SHA-256 of the line's own bytes before `,"hash":`.
+Those bytes hold the hash of the line before (`prev`), so no canonical form of JSON is needed to check a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from harness.errors import JournalError
+from harness.events import VERSION, Entry
+from harness.messages import Value
+
+GENESIS = "0" * 64
+"""`prev` of the first line."""
+MAX_LINE = 32 << 20
+"""Bytes of one line, its newline included."""
+
+_HASH = b',"hash":"'
+_TAIL = len(_HASH) + 64 + len(b'"}')
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry as it stands in the journal, redacted."""
+
+    seq: int
+    ts: str
+    """RFC 3339, UTC, microseconds."""
+    entry: Entry
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a journal ends: what the next line must follow."""
+
+    seq: int = 0
+    hash: str = GENESIS
+
+
+class BadLine(Exception):
+    """A line is not what a journal's next line can be; the message says why, without quoting it."""
+
+    def __init__(self, reason: str, *, unparsable: bool = False) -> None:
+        super().__init__(reason)
+        self.unparsable = unparsable
+        """Not even JSON: what a write that was cut short leaves."""
+
+
+class _Line(Value):
+    v: int
+    seq: int
+    ts: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
+    prev: _Digest
+    entry: Annotated[Entry, Field(discriminator="kind")]
+    hash: _Digest
+
+
+_LINE = TypeAdapter(_Line)
+
+
+def encode(after: Head, entry: Any, now: datetime | None = None) -> bytes:
+    """The line, newline included, of a plain entry (`Redactor.plain`) that follows `after`."""
+    ts = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    line = {"v": VERSION, "seq": after.seq + 1, "ts": ts, "prev": after.hash, "entry": entry}
+    text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    body = text.encode()[:-1]
+    return body + _HASH + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+
+
+def decode(line: bytes, after: Head | None) -> Record:
+    """The record of a whole line, newline included; without `after`, the chain is not looked at. Raises BadLine."""
+    raw = line.rstrip(b"\n")
+    try:
+        found = _LINE.validate_json(raw)
+    except ValidationError as exc:
+        raise _why(raw, exc) from None
+    if found.v != VERSION:
+        raise _version(found.v)
+    body = raw[:-_TAIL]
+    if raw[-_TAIL:] != _HASH + found.hash.encode() + b'"}':
+        raise BadLine("its last member is not the hash")
+    if hashlib.sha256(body).hexdigest() != found.hash:
+        raise BadLine("its content does not match its hash")
+    if after is not None:
+        if found.seq != after.seq + 1:
+            raise BadLine(f"it is numbered {found.seq}, and {after.seq + 1} was expected")
+        if found.prev != after.hash:
+            raise BadLine("it does not follow the line before it")
+    return Record(found.seq, found.ts, found.entry, found.hash)
+
+
+def _why(raw: bytes, exc: ValidationError) -> BadLine | JournalError:
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError):
+        return BadLine("it is not JSON", unparsable=True)
+    version = line.get("v") if isinstance(line, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        return _version(version)
+    first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return BadLine(f"it is not an entry of version {VERSION} ({where}: {first['msg']})")
+
+
+def _version(version: int) -> JournalError:
+    return JournalError(
+        f"the journal has version {version} and this usermode reads version {VERSION}; use a newer usermode",
+        code="version",
+    )

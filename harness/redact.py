@@ -1,0 +1,153 @@
+"""Redaction: values that must not reach the journal or a screen are replaced before they get there.
+
+Two nets: the exact values of known secrets, in the spellings they usually take (plain, base64 at any
+alignment, URL-quoted, JSON-escaped), and the shapes of well-known credentials. It catches leaks, not
+smuggling: whoever may run code can spell a value in a way no net knows. The host's secrets are therefore never
+in the container.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Literal, get_origin
+from urllib.parse import quote, quote_plus
+
+from pydantic import BaseModel
+
+from harness.token_shapes import SHAPES
+
+SHORTEST = 6
+"""Characters of a secret; a shorter value occurs by chance everywhere and is not looked for."""
+DEEPEST = 100
+"""Levels of nesting kept of free-form JSON; readers of the journal refuse much deeper text."""
+_LINE_OF_SECRET = 16
+_CREDENTIAL_NAME = re.compile(
+    r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|ACCESS_KEY_ID|_PWD|_PAT)$", re.IGNORECASE
+)
+
+Json = Any
+
+
+def host_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables whose names say that they hold a credential, e.g. `ANTHROPIC_API_KEY`."""
+    return {name: value for name, value in environ.items() if value and _CREDENTIAL_NAME.search(name)}
+
+
+class Redactor:
+    """Replaces secrets by `‹redacted:NAME›` and credential shapes by `‹redacted:pattern›`."""
+
+    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+        ignored: dict[str, str] = {}
+        names: dict[str, str] = {}
+        for name, value in sorted((secrets or {}).items()):
+            value = encodable(value)
+            if len(value.strip()) < SHORTEST:
+                ignored[name] = f"shorter than {SHORTEST} characters"
+                continue
+            for form in _forms(value):
+                names.setdefault(form, name)
+        self.ignored: Mapping[str, str] = MappingProxyType(ignored)
+        """Names of the secrets that are not looked for, with the reason."""
+        self._names = names
+        # Longest first: of a secret and one that begins it, the whole is replaced.
+        self.forms: tuple[str, ...] = tuple(sorted(names, key=len, reverse=True))
+        self._exact = re.compile("|".join(map(re.escape, self.forms))) if self.forms else None
+
+    def text(self, text: str) -> str:
+        r"""`text` with secrets replaced, and unpaired surrogates spelt out (`\udc80`): it can be encoded."""
+        text = encodable(text)
+        # A plain search is much quicker than the alternation, and mostly finds nothing.
+        if self._exact is not None and any(form in text for form in self.forms):
+            text = self._exact.sub(lambda match: f"‹redacted:{self._names[match[0]]}›", text)
+        for shape in SHAPES:
+            if any(hint in text for hint in shape.hints):
+                text = shape.pattern.sub(shape.replacement, text)
+        return text
+
+    def exact_spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where known secrets stand in `text`."""
+        if self._exact is not None:
+            yield from (match.span() for match in self._exact.finditer(text))
+
+    def plain(self, value: object) -> Json:
+        """A redacted copy of an entry, event or JSON value that is certain to be encodable as JSON.
+
+        Field names and closed vocabularies of our own models stay whatever the secrets are. Numbers that JSON
+        does not have become strings, and nesting beyond DEEPEST is left out, with a word in its place.
+        """
+        return self._plain(value, DEEPEST)
+
+    def _plain(self, value: object, depth: int) -> Json:
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
+        if depth == 0:
+            return "‹nested too deeply›"
+        if isinstance(value, BaseModel):
+            return {
+                name: getattr(value, name) if closed else self._plain(getattr(value, name), depth - 1)
+                for name, closed in _fields(type(value))
+            }
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth - 1)
+        if isinstance(value, Sequence):
+            return [self._plain(item, depth - 1) for item in value]
+        raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+    def _mapping(self, value: Mapping[object, object], depth: int) -> dict[str, Json]:
+        out: dict[str, Json] = {}
+        for key, item in value.items():
+            name = base = self.text(str(key))
+            copies = 1
+            while name in out:
+                copies += 1
+                name = f"{base}#{copies}"
+            out[name] = self._plain(item, depth)
+        return out
+
+
+def encodable(text: str) -> str:
+    """`text`, with unpaired surrogates spelt out: they have no UTF-8 and no JSON."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _forms(secret: str) -> set[str]:
+    plain = {secret, secret.strip()}
+    # A key file in a variable may be shown a line at a time, or with other line ends.
+    plain |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= _LINE_OF_SECRET}
+    forms = set(plain)
+    for value in plain:
+        forms |= {quote(value), quote(value, safe=""), quote_plus(value)}
+        forms |= {re.sub("%..", lambda match: match[0].lower(), form) for form in list(forms) if "%" in form}
+        forms |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+        forms |= set(_base64_cores(value.encode()))
+    return {form for form in forms if len(form) >= SHORTEST}
+
+
+def _base64_cores(value: bytes) -> Iterator[str]:
+    """The characters of base64 text that depend on `value` alone, for each way it can be aligned in it."""
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + value).decode()
+        core = encoded[-(-before * 8 // 6) : (before + len(value)) * 8 // 6]
+        if len(core) >= SHORTEST:
+            yield core
+            yield core.replace("+", "-").replace("/", "_")
+
+
+@lru_cache(maxsize=256)
+def _fields(model: type[BaseModel]) -> tuple[tuple[str, bool], ...]:
+    """Names of the fields, and whether each is a closed vocabulary."""
+    return tuple(
+        (name, get_origin(field.annotation) is Literal) for name, field in model.model_fields.items()
+    )
