@@ -71,7 +71,7 @@ class ScriptedProvider:
         if turn >= len(self._replies):
             raise ProviderError(
                 "drift",
-                f"{self.model} holds {len(self._replies)} replies and the session asks for number {turn + 1}: "
+                f"{self.model} has {len(self._replies)} replies and the session asks for number {turn + 1}; "
                 "end it with a reply that makes no calls, or add the missing ones",
             )
         reply = self._replies[turn]

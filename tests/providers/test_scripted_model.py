@@ -88,7 +88,7 @@ async def test_a_rewritten_history_is_counted_anew():
 async def test_a_script_that_runs_out_says_how_to_end_it():
     provider = ScriptedProvider(["only"])
     said = (await reply_of(provider, user("go"))).message
-    with pytest.raises(ProviderError, match="holds 1 replies and the session asks for number 2") as caught:
+    with pytest.raises(ProviderError, match="has 1 replies and the session asks for number 2") as caught:
         await reply_of(provider, user("go"), said, user("more"))
     assert caught.value.fault == "drift"
 

@@ -1,0 +1,249 @@
+"""The wire to a model's service (server-sent events): bytes come in, a provider's Reader makes deltas of
+them.
+
+The SDKs build, sign and send the request; the answer is read here and not by their typed streams, for three
+reasons. A keep-alive that only says the service is alive must reset the idle clock, and the SDKs swallow
+those. Blocks a service wants back byte for byte must not pass through somebody's model classes. And every way
+to fail must end as one ProviderError, whichever library it came from.
+
+No clock is held across a yield: how long the consumer takes is not the service's fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from harness.messages import JsonObject
+from harness.providers.base import Delta, ProviderError, Reply
+from harness.providers.faults import answered, one_line
+
+_EVENT_BYTES = 32 << 20
+"""The largest single event; a whole reply is repeated in the last one of some services."""
+_STREAM_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """How long a service may be silent. Any byte counts as a sign of life, also a ping."""
+
+    connect_s: float = 15.0
+    first_s: float = 900.0
+    """Until the model's first words; some think for many minutes and say nothing meanwhile."""
+    idle_s: float = 300.0
+    """After them."""
+    reply_s: float = 3600.0
+    """The whole reply."""
+    trailer_s: float = 5.0
+    """For what may follow a whole reply (usage); then the reply is taken as it is."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event, or the bare `[DONE]` of chat services (`name` "[DONE]", no data)."""
+
+    name: str
+    data: JsonObject
+
+
+class Reader(Protocol):
+    """Makes deltas of one answer's events; raises ProviderError when the service reports trouble in the
+    stream.
+    """
+
+    complete: bool
+    """A whole reply can be made; trailing facts may still come."""
+    done: bool
+    """Nothing more will come."""
+
+    def feed(self, event: Event) -> Iterable[Delta]: ...
+
+    def reply(self) -> Reply: ...
+
+
+class Response(Protocol):
+    """What both SDKs' raw streaming responses offer."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    def iter_bytes(self) -> AsyncIterator[bytes]: ...
+
+
+@dataclass(frozen=True)
+class Service:
+    """Who is asked, for messages and for recognising the SDK's own errors."""
+
+    name: str
+    sdk: Any
+    """The SDK's module: its APIStatusError, APITimeoutError and APIConnectionError."""
+    clocks: Clocks
+    hide: tuple[str, ...]
+    """Keys, never to be shown."""
+
+
+async def stream_reply(
+    service: Service, opening: AbstractAsyncContextManager[Response], reader: Reader
+) -> AsyncGenerator[Delta, None]:
+    """Open the response, read its events, yield the reader's deltas and, last, its reply."""
+    clocks = service.clocks
+    deadline = asyncio.get_running_loop().time() + clocks.reply_s
+    async with AsyncExitStack() as stack:
+        response = await _open(service, stack, opening)
+        chunks = response.iter_bytes()
+        decoder, spoke = EventDecoder(service.name), False
+        while True:
+            patience = clocks.idle_s if spoke else clocks.first_s
+            if reader.complete:
+                patience = min(clocks.trailer_s, 0.25) if reader.done else clocks.trailer_s
+            chunk = await _next(service, chunks, patience, deadline, may_end=reader.complete)
+            if not chunk:
+                break
+            for event in decoder.feed(chunk):
+                for delta in reader.feed(event):
+                    spoke = True
+                    yield delta
+        if not reader.complete:
+            raise decoder.unfinished()
+    yield reader.reply()
+
+
+async def _open(
+    service: Service, stack: AsyncExitStack, opening: AbstractAsyncContextManager[Response]
+) -> Response:
+    sdk, who, hide = service.sdk, service.name, service.hide
+    try:
+        async with asyncio.timeout(service.clocks.first_s):
+            response = await stack.enter_async_context(opening)
+    except TimeoutError as exc:
+        raise ProviderError("timeout", f"{who} gave no answer for {service.clocks.first_s:g} s") from exc
+    except sdk.APIStatusError as exc:
+        raise answered(who, exc.status_code, exc.body, exc.response.headers, hide) from exc
+    except sdk.APITimeoutError as exc:
+        raise ProviderError(
+            "timeout", f"no connection to {who} within {service.clocks.connect_s:g} s"
+        ) from exc
+    except sdk.APIConnectionError as exc:
+        raise ProviderError("dropped", one_line(f"cannot reach {who}: {_cause(exc)}", hide)) from exc
+    except Exception as exc:
+        raise ProviderError("request", one_line(f"cannot ask {who}: {_cause(exc)}", hide)) from exc
+    media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media in {"text/html", "application/json"}:
+        body = await _excerpt(service, response)
+        raise ProviderError(
+            "garbage", one_line(f"{who} answered {media} instead of an event stream: {body}", hide)
+        )
+    return response
+
+
+async def _next(
+    service: Service, chunks: AsyncIterator[bytes], patience_s: float, deadline: float, *, may_end: bool
+) -> bytes:
+    """The next bytes, empty at the end. Once the reply is whole, trouble on the line no longer matters."""
+    left_s = deadline - asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(max(0.0, min(patience_s, left_s))):
+            return await anext(chunks, b"")
+    except TimeoutError as exc:
+        if may_end:
+            return b""
+        limit = f"sent nothing for {patience_s:g} s" if patience_s < left_s else "took too long for one reply"
+        raise ProviderError("timeout", f"{service.name} {limit}") from exc
+    except Exception as exc:
+        if may_end:
+            return b""
+        raise ProviderError(
+            "dropped", one_line(f"the connection to {service.name} broke: {_cause(exc)}", service.hide)
+        ) from exc
+
+
+async def _excerpt(service: Service, response: Response) -> str:
+    body = b""
+    chunks = response.iter_bytes()
+    deadline = asyncio.get_running_loop().time() + service.clocks.idle_s
+    while len(body) < 2000 and (chunk := await _next(service, chunks, 5.0, deadline, may_end=True)):
+        body += chunk
+    return re.sub(r"<[^>]*>", " ", body[:2000].decode("utf-8", "replace"))
+
+
+def _cause(exc: BaseException) -> str:
+    """The innermost reason that has words: SDKs wrap it in a sentence that says nothing."""
+    said = str(exc) or type(exc).__name__
+    seen = exc
+    while (inner := seen.__cause__ or seen.__context__) is not None:
+        seen = inner
+        said = str(seen) or said
+    return said
+
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class EventDecoder:
+    """Server-sent events from chunks cut anywhere; raises ProviderError("garbage") for what is none."""
+
+    def __init__(self, who: str) -> None:
+        self._who = who
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._after_cr = False
+        self._name, self._data = "", list[bytes]()
+        self._total, self._events = 0, 0
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        self._total += len(chunk)
+        if self._total > _STREAM_BYTES:
+            raise self._garbage(f"more than {_STREAM_BYTES >> 20} MiB for one reply")
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        self._after_cr = chunk.endswith(b"\r")
+        start = 0
+        for end in _LINE_END.finditer(chunk):
+            line = b"".join((*self._pieces, chunk[start : end.start()]))
+            self._pieces.clear()
+            start = end.end()
+            if (event := self._line(line)) is not None:
+                yield event
+        self._pieces.append(chunk[start:])
+        self._size = self._size + len(chunk) if start == 0 else len(chunk)
+        if self._size > _EVENT_BYTES:
+            raise self._garbage(f"an event of more than {_EVENT_BYTES >> 20} MiB")
+
+    def unfinished(self) -> ProviderError:
+        """The error for an answer that ended here, before its reply was whole."""
+        if self._total and not self._events:
+            return self._garbage("no event stream")
+        return ProviderError("dropped", f"{self._who} ended the stream in the middle of a reply")
+
+    def _line(self, line: bytes) -> Event | None:
+        if not line:
+            name, data = self._name, b"\n".join(self._data)
+            self._name, self._data = "", []
+            return self._event(name, data) if data else None
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"event":
+            self._name = value.decode("ascii", "replace")
+        elif field == b"data":
+            self._data.append(value)
+        return None  # A comment or a field of no use here: a sign of life, which the clock has seen.
+
+    def _event(self, name: str, data: bytes) -> Event:
+        self._events += 1
+        if data.strip() == b"[DONE]":
+            return Event("[DONE]", {})
+        try:
+            value = json.loads(data.decode())
+        except (ValueError, RecursionError) as exc:
+            raise self._garbage("an event that is not JSON") from exc
+        if not isinstance(value, dict):
+            raise self._garbage("an event that is not a JSON object")
+        return Event(name or str(value.get("type", "")), value)
+
+    def _garbage(self, what: str) -> ProviderError:
+        return ProviderError("garbage", f"{self._who} sent {what}")
