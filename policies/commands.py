@@ -1,83 +1,71 @@
 """What a rule's command words mean for a command that was read: consent is narrow, refusal is wide.
 
-An allow rule covers a command that begins with its words, but extra words must be harmless by what is known of the
-program; nothing is known of most. A deny or ask rule means every command that might be meant. Both stay text matching:
-a script, an alias or a program of another name is beyond them, and what such a program may do is the sandbox's job.
+An allow rule covers a command that begins with its words, but extra words must be harmless by what is
+known of the program; nothing is known of most. A deny or ask rule means every command that might be
+meant. Both stay text matching: a script, an alias or a program of another name is beyond them, and what
+such a program may do is the sandbox's job.
 """
 
 from __future__ import annotations
 
 from policies.shell import Parsed, Words, loose_words
 
-_EXACT = frozenset(
-    # Programs that run what they are told to: shells, interpreters, wrappers, builders and runners, editors, pagers.
-    """
-    sh bash dash zsh ksh mksh fish csh tcsh ash busybox toybox pwsh
-    python pypy ipython perl ruby node nodejs deno bun lua luajit php tclsh wish expect R Rscript julia guile scala
-    java groovy kotlin jshell erl elixir iex ghci runghc ocaml swift go cargo rustc gcc g++ cc c++ clang ld dotnet mono
-    awk gawk mawk nawk sed ed ex vi vim nvim view emacs nano less more most man info pico bat bc dc gdb lldb
-    env xargs nohup timeout nice ionice setsid stdbuf watch sudo doas su runuser command builtin eval exec source .
-    parallel script strace ltrace unshare nsenter chroot time flock chrt taskset numactl setarch linux prlimit unbuffer
-    systemd-run at batch crontab ssh scp sftp rsync rsh telnet nc ncat socat curl wget ftp tar zip unzip cpio ar 7z
-    make gmake cmake ninja meson bazel just task rake gradle mvn ant sbt npm npx pnpm yarn pip pipx uv poetry hatch tox
-    nox pytest py.test jest mocha vitest gem bundle composer pre-commit docker podman nerdctl kubectl helm buildah
-    terraform ansible ansible-playbook vagrant screen tmux dpkg apt apt-get dnf yum rpm snap brew nix openssl gpg
-    """
-    # Programs and builtins whose plain operands do more than they seem to: write, set state, show the environment.
-    """
-    xxd uniq date hostname ps
-    export declare typeset local readonly unset set alias unalias shopt enable hash trap read mapfile readarray
-    """.split()
+# Programs that run what they are told to: shells, interpreters, wrappers, builders, runners, editors, pagers.
+_RUNS_OTHERS = """
+    sh bash dash zsh ksh mksh fish csh tcsh ash busybox toybox pwsh python pypy ipython perl ruby node
+    nodejs deno bun lua luajit php tclsh wish expect R Rscript julia guile scala java groovy kotlin jshell
+    erl elixir iex ghci runghc ocaml swift go cargo rustc gcc g++ cc c++ clang ld dotnet mono awk gawk
+    mawk nawk sed ed ex vi vim nvim view emacs nano less more most man info pico bat bc dc gdb lldb env
+    xargs nohup timeout nice ionice setsid stdbuf watch sudo doas su runuser command builtin eval exec
+    source . parallel script strace ltrace unshare nsenter chroot time flock chrt taskset numactl setarch
+    linux prlimit unbuffer systemd-run at batch crontab ssh scp sftp rsync rsh telnet nc ncat socat curl
+    wget ftp tar zip unzip cpio ar 7z make gmake cmake ninja meson bazel just task rake gradle mvn ant sbt
+    npm npx pnpm yarn pip pipx uv poetry hatch tox nox pytest py.test jest mocha vitest gem bundle
+    composer pre-commit docker podman nerdctl kubectl helm buildah terraform ansible ansible-playbook
+    vagrant screen tmux dpkg apt apt-get dnf yum rpm snap brew nix openssl gpg
+"""
+# Programs and builtins whose plain operands do more than they seem to: write, set or show state.
+_ACTS_ON_OPERANDS = """
+    xxd uniq date hostname ps export declare typeset local readonly unset set alias unalias shopt enable
+    hash trap read mapfile readarray
+"""
+_EXACT = frozenset((_RUNS_OTHERS + _ACTS_ON_OPERANDS).split())
+# Programs of which no option and no operand does more than read.
+_READS = (
+    "basename cat cut df dirname du echo false grep head id ls nproc pwd readlink realpath stat tail tr true"
 )
 _REFUSED_OPTIONS: dict[str, Words] = {
     # Programs whose options were read one by one; the others may take no option that the rule does not name.
-    **dict.fromkeys(
-        ("basename", "cat", "cut", "df", "dirname", "du", "echo", "false", "grep", "head", "id", "ls"), ()
-    ),
-    **dict.fromkeys(
-        ("nproc", "pwd", "readlink", "realpath", "stat", "tail", "tr", "true", "uname", "wc", "whoami"), ()
-    ),
-    "find": (),
+    **dict.fromkeys(_READS.split(), ()),
+    **dict.fromkeys(("uname", "wc", "whoami"), ()),
     "rg": ("--pre", "--pre-glob", "--hostname-bin", "--search-zip", "-z"),
     "sort": ("--output", "-o", "--compress-program", "--temporary-directory", "-T", "--files0-from"),
     "git": (
-        "--output",
-        "--ext-diff",
-        "--textconv",
-        "--open-files-in-pager",
-        "-O",
-        "--contents",
-        "--exec",
-        "-x",
-    )
-    + (
-        "--upload-pack",
-        "-u",
-        "--paginate",
-        "--config-env",
-        "--git-dir",
-        "--work-tree",
-        "--no-index",
-        "--filters",
+        *(
+            "--output",
+            "--ext-diff",
+            "--textconv",
+            "--open-files-in-pager",
+            "-O",
+            "--contents",
+            "--exec",
+            "-x",
+        ),
+        *(
+            "--upload-pack",
+            "-u",
+            "--paginate",
+            "--config-env",
+            "--git-dir",
+            "--work-tree",
+            "--no-index",
+            "--filters",
+        ),
     ),
 }
 _GIT_READS = frozenset(
-    [
-        "log",
-        "status",
-        "diff",
-        "show",
-        "rev-parse",
-        "rev-list",
-        "ls-files",
-        "ls-tree",
-        "shortlog",
-        "describe",
-        "blame",
-        "grep",
-        "cat-file",
-        "merge-base",
-    ]
+    {"log", "status", "diff", "show", "rev-parse", "rev-list", "ls-files", "ls-tree", "shortlog", "describe"}
+    | {"blame", "grep", "cat-file", "merge-base"}
 )
 _FIND_ACTS = ("-exec", "-ok", "-delete", "-fprint", "-fls", "-files0")
 
@@ -104,7 +92,7 @@ def covers(rule: str, command: Words) -> bool:
 
 
 def may_mean(rule: str, parsed: Parsed) -> bool:
-    """Whether a deny or ask rule's words could be what this line does. Advisory: a line can always hide better."""
+    """Whether a deny or ask rule's words could be what this line does. Advisory: lines can hide better."""
     words = rule.split(" ")
     if parsed.commands is None:
         return _in_order(words, parsed.loose_words)
@@ -124,7 +112,8 @@ def _meant_by(words: list[str], command: Words) -> bool:
             rest = rest[1:]
             after_option = False
             continue
-        # Options and a word after one, perhaps its value, may stand between: `git -C /x push` is a `git push`.
+        # Options and a word after one, perhaps its value, may stand between: `git -C /x push` is a `git
+        # push`.
         is_option = word.startswith("-")
         if not is_option and not after_option:
             break
@@ -145,7 +134,7 @@ def _program(word: str) -> str:
 
 
 def _is_option(word: str, refused: Words) -> bool:
-    """Whether a word may be one of these options: abbreviated, with its value glued on, or in a cluster of letters."""
+    """Whether a word may be one of these options: abbreviated, with its value, or in a cluster."""
     if word.startswith("--"):
         name = word.split("=", 1)[0]
         return len(name) > 2 and any(option.startswith(name) for option in refused)

@@ -1,7 +1,8 @@
 """Decide a request over a policy's rules: deny beats ask beats allow, in whatever order and layer they stand.
 
-Pure and fail-closed: a path, host or command line that has no clear reading never meets an allow rule, and always
-meets a deny or ask rule that might mean it. A rule is the user's consent; containment is the sandbox's job.
+Pure and fail-closed: a path, host or command line that has no clear reading never meets an allow rule,
+and always meets a deny or ask rule that might mean it. A rule is the user's consent; containment is the
+sandbox's job.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class _Facts:
 
 
 def decide(policy: Policy, request: Request) -> Decision:
-    """The strictest rule that applies. Without one the call is denied, or asked about where the policy says so."""
+    """The strictest rule that applies. Without one the call is denied, or asked about if the policy says."""
     facts = _Facts(request)
     for action in ("deny", "ask"):
         for number, rule in enumerate(policy.rules, 1):
@@ -74,8 +75,8 @@ def applies_to_example(rule: Rule, example: str) -> bool | str:
 
 def describe_rule(number: int, rule: Rule) -> str:
     """A rule's name for people: its number in the policy, what it does, and when."""
-    conditions = rule.when.model_dump(exclude_none=True)
-    return f"rule {number} ({', '.join([f'{rule.action} {rule.syscall}', *(f'{k} {v}' for k, v in conditions.items())])})"
+    conditions = [f"{name} {value}" for name, value in rule.when if value is not None]
+    return f"rule {number} ({', '.join([f'{rule.action} {rule.syscall}', *conditions])})"
 
 
 def _allowed(policy: Policy, facts: _Facts) -> Decision | None:
@@ -126,14 +127,16 @@ def _surely_applies(rule: Rule, facts: _Facts, *, command: bool = True) -> bool:
 
 
 def _may_apply(rule: Rule, facts: _Facts) -> bool:
-    """For deny and ask: no condition can be ruled out. A value that the request does not have is ruled out."""
+    """For deny and ask: no condition can be ruled out; one on a value the request does not have can."""
     when, request = rule.when, facts.request
     if rule.syscall not in ("*", request.syscall):
         return False
-    if when.path is not None:
-        if request.path is None or (facts.path is not None and not path_matches(when.path, facts.path)):
-            return False
-    if when.host is not None:
-        if request.host is None or (facts.host is not None and not host_matches(when.host, facts.host)):
-            return False
+    if when.path is not None and request.path is None:
+        return False
+    if when.path is not None and facts.path is not None and not path_matches(when.path, facts.path):
+        return False
+    if when.host is not None and request.host is None:
+        return False
+    if when.host is not None and facts.host is not None and not host_matches(when.host, facts.host):
+        return False
     return when.command is None or (facts.parsed is not None and may_mean(when.command, facts.parsed))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class PolicyError(ValueError):
-    """One line, `FILE:LINE: key: reason`; the parts are attributes. Quoted text of the file is made printable."""
+    """One line, `FILE:LINE: key: reason`; the parts are attributes. All is printable."""
 
     def __init__(self, file: str | Path, reason: str, *, line: int | None = None, key: str = "") -> None:
         self.file = str(file)

@@ -26,20 +26,20 @@ __all__ = ["PROJECT_FILE", "PolicyError", "digest", "load", "load_project", "pro
 PROJECT_FILE = ".usermode.toml"
 """In a workspace: a policy that can only tighten (see tighten.py)."""
 BARE = "none"
-"""`extends = "none"`: the schema's own values and no rules, so that nothing is allowed but what the file allows."""
+"""`extends = "none"`: the schema's own values and no rules, so only what the file allows is allowed."""
 MAX_BYTES = 1 << 20
 PROJECT_MAX_BYTES = 64 << 10
 MAX_DOTS = 200
-"""In one line. The parser's time grows with the square of a dotted key's parts, and a project's file is not trusted."""
+"""In one line: the parser's time grows with the square of a key's parts, and a project may be hostile."""
 T = TypeVar("T", bound=BaseModel)
 
 
 def load(source: str | Path, *layers: Path) -> Policy:
     """A policy by profile name or file, with further files laid over it in order.
 
-    A `str` without a slash that does not end in `.toml` names a built-in profile; everything else is a file, which
-    extends the profile it names by `extends`, or `strict`. Later files override single keys and add rules.
-    Raises PolicyError.
+    A `str` without a slash that does not end in `.toml` names a built-in profile; everything else is a
+    file, which extends the profile it names by `extends`, or `strict`. Later files override single keys
+    and add rules. Raises PolicyError.
     """
     if isinstance(source, str) and "/" not in source and not source.endswith(".toml"):
         policy = _profile(source)
@@ -54,19 +54,15 @@ def load_project(path: Path) -> Policy:
     """What a project's own file says and nothing else, for `tighten`. Raises PolicyError."""
     data, extends, text = _parse(path, str(path), PROJECT_MAX_BYTES)
     if extends is not None:
-        line = line_of(key_lines(text), ("extends",))
-        raise PolicyError(
-            path, "a project's file can only tighten the policy it meets", line=line, key="extends"
-        )
+        reason = "a project's file can only tighten the policy it meets"
+        raise PolicyError(path, reason, line=_line(text, "extends"), key="extends")
     return _validate(data, text, str(path), default_name="project")
 
 
 def profiles() -> tuple[str, ...]:
     """Names of the built-in profiles."""
-    folder = resources.files("policies") / "profiles"
-    return tuple(
-        sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    )
+    names = [entry.name for entry in (resources.files("policies") / "profiles").iterdir()]
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
 def digest(policy: Policy) -> str:
@@ -94,8 +90,8 @@ def _file(path: Path, base: Policy | None) -> Policy:
     if base is None:
         base = _base(extends, path, text).model_copy(update={"name": layer.name})
     elif extends is not None:
-        line = line_of(key_lines(text), ("extends",))
-        raise PolicyError(label, "a file laid over another extends that one", line=line, key="extends")
+        reason = "a file laid over another extends that one"
+        raise PolicyError(label, reason, line=_line(text, "extends"), key="extends")
     rules = base.rules + layer.rules
     return _overlay(base, layer).model_copy(update={"rules": rules})
 
@@ -107,9 +103,9 @@ def _base(extends: object, path: Path, text: str) -> Policy:
         return Policy(name=BARE)
     if isinstance(extends, str) and extends in profiles():
         return _profile(extends)
-    line = line_of(key_lines(text), ("extends",))
     known = ", ".join((*profiles(), BARE))
-    raise PolicyError(path, f"names a built-in profile: {known}", line=line, key="extends")
+    reason = f"names a built-in profile: {known}"
+    raise PolicyError(path, reason, line=_line(text, "extends"), key="extends")
 
 
 def _name_from(path: Path) -> str:
@@ -152,15 +148,16 @@ def _read(path: Path, max_bytes: int) -> str:
 
 
 def _toml(text: str, label: str) -> dict[str, Any]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > MAX_DOTS:
+    for number, content in enumerate(text.split("\n"), 1):
+        if content.count(".") > MAX_DOTS:
             raise PolicyError(label, f"more than {MAX_DOTS} dots in one line; split it", line=number)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         message, _, place = str(exc).partition(" (at ")
         found = re.match(r"line (\d+)", place)
-        line = int(found.group(1)) if found else text.rstrip().count("\n") + 1
+        last = text.rstrip().count("\n") + 1
+        line = int(found.group(1)) if found else last
         if "overwrite" in message or "twice" in message or "Duplicate" in message:
             message = f"a key or table stands here for the second time ({message[0].lower()}{message[1:]})"
         raise PolicyError(label, f"not TOML: {message}", line=line) from exc
@@ -189,9 +186,7 @@ def _validate(data: dict[str, Any], text: str, label: str, *, default_name: str)
                     continue
                 reason = applies if isinstance(applies, str) else _example_failed(kind, example)
                 key = f"rules[{number + 1}].{kind}"
-                raise PolicyError(
-                    label, reason, line=line_of(key_lines(text), ("rules", number, kind)), key=key
-                )
+                raise PolicyError(label, reason, line=_line(text, "rules", number, kind), key=key)
     if "name" not in data:
         policy = Policy.model_construct(policy.model_fields_set - {"name"}, **dict(policy))
     return policy
@@ -213,6 +208,10 @@ def _overlay(base: T, layer: T) -> T:
         ours, theirs = getattr(base, field), getattr(layer, field)
         update[field] = _overlay(ours, theirs) if isinstance(theirs, BaseModel) else theirs
     return base.model_copy(update=update)
+
+
+def _line(text: str, *key: str | int) -> int | None:
+    return line_of(key_lines(text), key)
 
 
 def _schema_error(exc: ValidationError, lines: dict[Key, int], label: str) -> PolicyError:

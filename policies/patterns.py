@@ -17,7 +17,7 @@ PATH_MAX = 64 << 10
 
 
 def normal_path(path: str) -> str | None:
-    """The absolute path with `.`, `..` and doubled or trailing slashes resolved lexically; None if it has none."""
+    """The absolute path with `.`, `..` and doubled or trailing slashes resolved; None if there is none."""
     if not path.startswith("/") or "\0" in path or len(path) > PATH_MAX:
         return None
     # POSIX gives exactly two leading slashes a meaning of their own, and normpath keeps them.
@@ -49,8 +49,9 @@ def path_matches(pattern: str, path: str) -> bool:
 def canonical_host(host: str) -> str | None:
     """Lower case, without the root dot; an IP address in its one canonical spelling; None for anything else.
 
-    Only letters, digits and hyphens: an international name must come in its `xn--` form. Spellings of IPv4 that only
-    some resolvers accept (`127.1`, `0x7f000001`, `2130706433`) are no host names and no addresses here.
+    Only letters, digits and hyphens: an international name must come in its `xn--` form. Spellings of
+    IPv4 that only some resolvers accept (`127.1`, `0x7f000001`, `2130706433`) are no host names and no
+    addresses here.
     """
     text = host.lower() if host.isascii() else ""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -77,7 +78,7 @@ def is_address(host: str) -> bool:
 
 
 def check_host_pattern(pattern: str) -> str:
-    """The pattern in canonical form. ValueError for anything but a host, an address or `*.` before a host name."""
+    """The pattern in canonical form. ValueError for all but a host, an address or `*.` and a name."""
     name = pattern.removeprefix("*.")
     host = canonical_host(name)
     if host is None or (name != pattern and is_address(host)):
@@ -108,7 +109,7 @@ def _same_or_any(glob: str, char: str) -> bool:
 
 
 def _wild(glob: Sequence[str], items: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
-    """Greedy wildcard match: on a mismatch only the last star has to give way, so this is never exponential."""
+    """Greedy: on a mismatch only the last star has to give way, so the time is never exponential."""
     at = pos = 0
     last_star, resume = -1, 0
     while pos < len(items):

@@ -125,7 +125,7 @@ class When(Frozen):
     """Conditions of a rule; all that are given must hold."""
 
     command: CommandWords | None = None
-    """First words of a `bash` command, e.g. `git push`; every command of the line is looked at (see shell.py)."""
+    """First words of a `bash` command, e.g. `git push`; every command of the line counts."""
     path: PathGlob | None = None
     """Glob over the normalised absolute path, `**` crosses directories."""
     host: Host | None = None
@@ -139,7 +139,7 @@ class Rule(Frozen):
     action: Action
     reason: Reason
     match: tuple[str, ...] = ()
-    """Examples this rule must apply to, checked when the policy loads: a command line, a path or a host, as in `when`."""
+    """Examples (of what `when` looks at) that this rule must apply to; checked when the policy loads."""
     not_match: tuple[str, ...] = ()
     """Examples this rule must not apply to; checked when the policy loads."""
 

@@ -1,9 +1,10 @@
 """Read a bash command line in a strict subset: plain words joined by `&&`, `||`, `;`, `|` and newlines.
 
-Everything else is "unparsed": expansions, substitutions, redirections, assignments, here-documents, background jobs,
-compound commands, comments, and also globs, braces and tildes (a file the guest named `--output=x` becomes an option
-through `*`). Two readers that share no code, a scanner of that subset and tree-sitter's grammar, must agree word for
-word; a doubt of either makes the line unparsed. This reading is a convenience and never a boundary.
+Everything else is "unparsed": expansions, substitutions, redirections, assignments, here-documents,
+background jobs, compound commands, comments, and also globs, braces and tildes (a file the guest named
+`--output=x` becomes an option through `*`). Two readers that share no code, a scanner of that subset and
+tree-sitter's grammar, must agree word for word; a doubt of either makes the line unparsed. This reading
+is a convenience and never a boundary.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _TOKEN = re.compile(
 _PIECE = re.compile(r"""[^'"]+|'[^']*'|"[^"]*\"""")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
 _RESERVED = frozenset(
-    [
+    {
         "if",
         "then",
         "else",
@@ -44,10 +45,8 @@ _RESERVED = frozenset(
         "esac",
         "select",
         "in",
-        "function",
-        "time",
-        "coproc",
-    ]
+    }
+    | {"function", "time", "coproc"}
 )
 _UNPARSED_CHARS = {
     "$": "an expansion",
@@ -82,7 +81,7 @@ class Parsed:
 
     @cached_property
     def loose_words(self) -> Words:
-        """Everything in the text that could be a word, quotes and escapes dropped: for warnings, not for consent."""
+        """Everything in the text that could be a word, unquoted: for refusals, not for consent."""
         return loose_words(self.text)
 
 

@@ -1,7 +1,7 @@
 """A project's own policy file: it comes with the code, so it may only make the user's policy tighter.
 
-What would loosen anything is ignored and listed, so that the user hears of it; it never stops a session, since a
-project's file may be written for another policy than the one in force.
+What would loosen anything is ignored and listed, so that the user hears of it; it never stops a session,
+since a project's file may be written for another policy than the one in force.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Tightened:
 
 
 def tighten(base: Policy, project: Policy) -> Tightened:
-    """`base` with whatever of `project` is tighter; only fields that the project's file sets are looked at."""
+    """`base` with whatever of `project` is tighter; only fields that the project's file sets count."""
     ignored: list[str] = []
     update: dict[str, Any] = {}
     for table in ("limits", "network", "workspace", "container", "secrets"):

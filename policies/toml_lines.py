@@ -1,4 +1,4 @@
-"""On which line of a TOML text each key stands: the standard parser gives values only, an error needs the place."""
+"""On which line of a TOML text each key stands: the parser gives values only, an error needs the place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SKIP = re.compile(r'#.*|"""|\'\'\'|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|[\[\]{}]|.'
 def key_lines(text: str) -> dict[Key, int]:
     """Every table header and key of a text that the parser has accepted, with its line counted from 1.
 
-    Elements of an array of tables are numbered from 0. Keys inside an inline table are not listed: they share its line.
+    Elements of an array of tables are numbered from 0. Keys inside an inline table share its line.
     """
     lines: dict[Key, int] = {}
     counts: dict[Key, int] = {}
