@@ -1,8 +1,8 @@
 """The journal (event log): what a session intends and what came of it.
 
 One JSON object a line, numbered and hash-chained (`record.py`), redacted before it is written. `append()`
-returning is the commit point: a crash before it means that the entry never happened, a crash after it means that
-it did. A write cut short leaves a torn tail, which the next `open` cuts off and keeps beside the journal.
+returning is the commit point: a crash before it means that the entry never happened, a crash after it means
+that it did. A write cut short leaves a torn tail, which the next `open` cuts off and keeps beside it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Journal:
 
     @classmethod
     def create(cls, directory: Path, *, redactor: Redactor | None = None) -> Journal:
-        """Begin a session's journal; `directory` may exist. Without a redactor, one for the host's own secrets."""
+        """Begin a session's journal. Without a redactor, the host's own secrets are redacted."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _take_lock(directory)
         try:
@@ -119,8 +119,8 @@ class Journal:
     async def append(self, entry: Entry) -> Record:
         """Write one entry; when this returns, it is on the disk. Returns it as it stands there.
 
-        JournalError: `disk_full` (nothing was written, a smaller entry may still fit), `too_large` (likewise),
-        `io` (no further append will be taken). Cancelled while it writes, it finishes first: the entry is there.
+        JournalError: `disk_full` (nothing was written, a smaller entry may still fit), `too_large` (so too),
+        `io` (no further append will be taken). Cancelled while it writes, it finishes first: the entry is in.
         """
         return (await self.append_many([entry]))[0]
 
@@ -222,7 +222,7 @@ def read(path: Path) -> Iterator[Record]:
 
 
 def verify(path: Path, *, head: str | None = None) -> Verdict:
-    """Check every line. Lines taken from the end leave no trace in a chain: for those, pass the known `head`."""
+    """Check every line. Lines taken from the end leave no trace in a chain: a known `head` shows them."""
     scan = _Scan()
     with _opened(path) as file:
         for _ in scan.records(file):
@@ -234,6 +234,16 @@ def verify(path: Path, *, head: str | None = None) -> Verdict:
             "the journal does not end with the expected hash: lines are missing or differ",
         )
     return Verdict(bad is None, scan.head.seq, bad, reason, scan.head.hash, scan.torn)
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Hold a session's lock without writing to it; JournalError while a process has it open."""
+    lock = _take_lock(directory)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def locked(directory: Path) -> bool:

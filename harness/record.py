@@ -78,7 +78,7 @@ def encode(after: Head, entry: Any, now: datetime | None = None) -> bytes:
 
 
 def decode(line: bytes, after: Head | None) -> Record:
-    """The record of a whole line, newline included; without `after`, the chain is not looked at. Raises BadLine."""
+    """The record of a whole line, newline included, or BadLine. Without `after`, by itself alone."""
     raw = line.rstrip(b"\n")
     try:
         found = _LINE.validate_json(raw)

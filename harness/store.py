@@ -1,0 +1,251 @@
+"""Where sessions live on the host: one private directory each, outside every workspace.
+
+`Store.list` reads the first and the last line of each journal, so it stays quick with long ones.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from platformdirs import user_state_dir
+
+from harness.errors import HarnessError, JournalError, UsageError
+from harness.events import SessionEnded, SessionStarted
+from harness.journal import FILE, exclusive, locked
+from harness.record import MAX_LINE, BadLine, Record, decode
+
+SESSION_ID = re.compile(r"^\d{8}-\d{6}-[0-9a-f]{6}$")
+"""UTC date and time, then a random part: `20261122-143005-8f3a2c`. Sorts by age; safe in any name."""
+_PREFIX = re.compile(r"^[0-9a-f-]{1,22}$")
+_REMOVING = ".removing-"
+# How every line of an assistant's message begins, after the members that differ.
+_TURN = b'"entry":{"kind":"message","message":{"role":"assistant"'
+
+Status = Literal["running", "ended", "interrupted", "empty", "damaged"]
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """What `ps` shows of a session. Strings in it come from the journal and are not safe to print."""
+
+    id: str
+    directory: Path
+    status: Status
+    """`interrupted`: not running, and nobody wrote its end; `empty`: nothing was journalled yet."""
+    ended: str = ""
+    """The status of its end: done, failed, budget, …"""
+    task: str = ""
+    """First line."""
+    model: str = ""
+    started: str = ""
+    """RFC 3339, UTC."""
+    turns: int = 0
+    changes: int | None = None
+    """Changed files of the workspace; None before the end."""
+    note: str = ""
+    """Why it is damaged."""
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """`USERMODE_HOME`, or the user's state directory by the platform's convention."""
+    chosen = environ.get("USERMODE_HOME")
+    path = Path(chosen) if chosen else Path(user_state_dir("usermode", appauthor=False))
+    if not path.is_absolute():
+        raise UsageError(f"USERMODE_HOME must be an absolute path, not {chosen!r}")
+    return path
+
+
+class Store:
+    """The sessions under one home. UsageError for a home that others could write to."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.sessions = home / "sessions"
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_shared(home)
+            _make_private(self.sessions)
+        except OSError as exc:
+            raise UsageError(f"cannot keep sessions in {home}: {exc.strerror}; set USERMODE_HOME") from exc
+
+    def new_session(self) -> Path:
+        """Make the directory of a new session; its name is the session's id."""
+        while True:
+            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            directory = self.sessions / f"{stamp}-{secrets.token_hex(3)}"
+            try:
+                directory.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            except OSError as exc:
+                code = "disk_full" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "io"
+                raise JournalError(
+                    f"no session can be made in {self.sessions}: {exc.strerror}", code=code
+                ) from exc
+            # The umask takes bits away from mkdir's mode, never adds any.
+            directory.chmod(0o700)
+            return directory
+
+    def session(self, reference: str) -> Path:
+        """The directory of the session with this id, unique beginning of an id, or `last`.
+
+        UsageError when there is none, or several.
+        """
+        ids = self.ids()
+        if reference == "last":
+            if not ids:
+                raise UsageError("there is no session yet; `usermode run TASK` makes one")
+            return self.sessions / max(ids, key=self._age)
+        if not _PREFIX.match(reference):
+            raise UsageError(f"{reference!r} is not a session; `usermode ps` lists them")
+        found = [reference] if reference in ids else [name for name in ids if name.startswith(reference)]
+        if not found:
+            raise UsageError(f"no session {reference!r}; `usermode ps` lists them")
+        if len(found) > 1:
+            some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+            raise UsageError(f"{reference!r} begins {len(found)} sessions: {some}")
+        return self.sessions / found[0]
+
+    def ids(self) -> list[str]:
+        """Ids of all sessions, oldest first."""
+        with os.scandir(self.sessions) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if SESSION_ID.match(entry.name) and entry.is_dir(follow_symlinks=False)
+            )
+
+    def list(self) -> list[SessionRow]:
+        """All sessions, oldest first."""
+        return [self.row(self.sessions / name) for name in sorted(self.ids(), key=self._age)]
+
+    def row(self, directory: Path) -> SessionRow:
+        """What is known of one session."""
+        running = locked(directory)
+        status: Status
+        try:
+            with open(directory / FILE, "rb") as journal:
+                first, last = _first(journal), _last(journal)
+                turns = 0 if isinstance(last and last.entry, SessionEnded) else _turns(journal)
+        except FileNotFoundError:
+            first, last, turns = None, None, 0
+        except (OSError, BadLine, JournalError) as exc:
+            status = "running" if running else "damaged"
+            return SessionRow(directory.name, directory, status, note=str(exc))
+        if first is None:
+            return SessionRow(directory.name, directory, "running" if running else "empty")
+        task, model = "", ""
+        if isinstance(first.entry, SessionStarted):
+            task, model = first.entry.task.strip().split("\n", 1)[0], first.entry.model
+        if last is not None and isinstance(last.entry, SessionEnded):
+            end = last.entry
+            known = (end.status, task, model, first.ts, end.turns, end.changes)
+            return SessionRow(directory.name, directory, "ended", *known)
+        status = "running" if running else "interrupted"
+        return SessionRow(directory.name, directory, status, "", task, model, first.ts, turns)
+
+    def remove(self, directory: Path) -> None:
+        """Delete a session and all its files. UsageError while it runs, or for what is no session of this store."""
+        if directory.parent != self.sessions or not SESSION_ID.match(directory.name):
+            raise UsageError(f"{directory} is not a session of {self.home}")
+        try:
+            with exclusive(directory):
+                # Under another name at once, so that half a session is never listed.
+                doomed = self.sessions / (_REMOVING + directory.name)
+                directory.rename(doomed)
+        except JournalError as exc:
+            raise UsageError(str(exc)) from exc
+        except OSError as exc:
+            raise HarnessError(f"cannot remove session {directory.name}: {exc.strerror}") from exc
+        _delete(doomed)
+
+    def sweep(self) -> int:
+        """Finish removals that were interrupted; returns how many."""
+        left = [path for path in self.sessions.iterdir() if path.name.startswith(_REMOVING)]
+        for path in left:
+            _delete(path)
+        return len(left)
+
+    def _age(self, name: str) -> tuple[str, str]:
+        """Sort key: ids tell the second, journals the microsecond. One that has none yet is the newest."""
+        try:
+            with open(self.sessions / name / FILE, "rb") as journal:
+                first = _first(journal)
+        except (OSError, BadLine, JournalError):
+            first = None
+        return name[:15], first.ts if first else "~"
+
+
+def _first(journal: BinaryIO) -> Record | None:
+    journal.seek(0)
+    line = journal.readline(MAX_LINE + 1)
+    return decode(line, None) if line.endswith(b"\n") else None
+
+
+def _last(journal: BinaryIO) -> Record | None:
+    """The record of the last whole line: a torn tail after it does not count."""
+    end = journal.seek(0, os.SEEK_END)
+    tail, start = b"", end
+    while start > 0 and end - start <= MAX_LINE:
+        start = max(0, start - max(1 << 16, end - start))
+        journal.seek(start)
+        tail = journal.read(end - start)
+        lines = tail[: tail.rfind(b"\n") + 1].splitlines(keepends=True)
+        # The first piece may be the rest of a longer line.
+        whole = lines if start == 0 else lines[1:]
+        if whole:
+            return _unless_torn(whole)
+    return None
+
+
+def _unless_torn(lines: list[bytes]) -> Record | None:
+    try:
+        return decode(lines[-1], None)
+    except BadLine as exc:
+        if exc.unparsable and len(lines) > 1:
+            return decode(lines[-2], None)
+        raise
+
+
+def _turns(journal: BinaryIO) -> int:
+    journal.seek(0)
+    return sum(_TURN in line[:400] for line in journal)
+
+
+def _refuse_shared(home: Path) -> None:
+    found = home.stat()
+    if found.st_uid != os.geteuid():
+        raise UsageError(f"{home} belongs to another user (uid {found.st_uid}); set USERMODE_HOME")
+    if found.st_mode & stat.S_IWOTH:
+        raise UsageError(f"{home} can be written by everyone; `chmod o-w` it or set USERMODE_HOME")
+
+
+def _make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise UsageError(f"{directory} is not a directory of yours; move it away or set USERMODE_HOME")
+    directory.chmod(0o700)
+
+
+def _delete(directory: Path) -> None:
+    """Delete a tree that a guest may have shaped: links are not followed, closed directories are opened."""
+    try:
+        for parent, names, _files in os.walk(directory):
+            for name in names:
+                path = Path(parent, name)
+                if not path.is_symlink():
+                    path.chmod(0o700)
+        shutil.rmtree(directory)
+    except OSError as exc:
+        raise HarnessError(f"cannot remove {exc.filename or directory}: {exc.strerror}") from exc
