@@ -6,7 +6,7 @@ import io
 import json
 from pathlib import Path
 
-from harness.events import EVENT, SessionEnded, TextStreamed
+from harness.events import EVENT, Event, SessionEnded, TextStreamed
 from harness.jsonl import JsonView, encode, schema
 from harness.messages import Usage
 
@@ -16,7 +16,7 @@ PUBLISHED = Path(__file__).parents[2] / "docs" / "events.schema.json"
 def test_each_event_is_one_versioned_line_that_reads_back() -> None:
     out = io.StringIO()
     view = JsonView(out)
-    events = [
+    events: list[Event] = [
         TextStreamed(text="two\nlines \u2028 \x1b[1m"),
         SessionEnded(status="done", exit_code=0, reason="", turns=1, usage=Usage(), changes=2),
     ]

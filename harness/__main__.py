@@ -1,0 +1,5 @@
+"""`python -m harness` is `usermode`."""
+
+from harness.cli import main
+
+main()

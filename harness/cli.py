@@ -1,0 +1,283 @@
+"""The command line: names, options and help. What a command does is in `harness.commands`.
+
+Everything heavy is imported when a command runs, so that `usermode --help` and a typing error answer at once.
+
+Exit codes: 0 done, 1 the task failed, 2 usage, 3 a needed approval was refused, 4 budget spent, 5 provider,
+6 sandbox, 7 journal, 70 a fault of usermode itself, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.exits import INTERRUPTED, guarded
+
+app = typer.Typer(
+    name="usermode",
+    help="Run an AI agent the way an operating system runs a process: contained, journalled, reviewed.",
+    epilog="Exit codes: 0 done, 1 task failed, 2 usage, 3 approval refused, 4 budget spent, 5 provider, "
+    "6 sandbox, 7 journal, 70 internal error, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+image_app = typer.Typer(help="Images a session can run in.", no_args_is_help=True, rich_markup_mode=None)
+policy_app = typer.Typer(help="What a session may do.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(image_app, name="image")
+app.add_typer(policy_app, name="policy")
+
+Session = Annotated[str, typer.Argument(help="A session's name, the beginning of one, or `last`.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="USERMODE_MODEL",
+        help="provider:model; providers: anthropic, openai, openai-chat, scripted:FILE, replay:SESSION.",
+    ),
+]
+PolicyName = Annotated[
+    str, typer.Option("--policy", "--profile", "-p", help="A profile's name or a policy file.")
+]
+Workspace = Annotated[
+    Path | None,
+    typer.Option("--workspace", "-w", help="Directory to work on a copy of; this one if not given."),
+]
+NoWorkspace = Annotated[bool, typer.Option("--no-workspace", help="Start with an empty workspace.")]
+Image = Annotated[str | None, typer.Option("--image", help="Image to run in, instead of the policy's.")]
+Runtime = Annotated[str | None, typer.Option("--runtime", help="runc or runsc, instead of the policy's.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Paths = Annotated[list[str] | None, typer.Argument(help="Only these paths, and what is below them.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"usermode {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def usermode(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+@app.command()
+def run(
+    task: Annotated[str, typer.Argument(help="What to do, in words; `-` reads it from standard input.")],
+    model: Model = "",
+    policy: PolicyName = "strict",
+    workspace: Workspace = None,
+    no_workspace: NoWorkspace = False,
+    image: Image = None,
+    runtime: Runtime = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="Where the model's service answers.")
+    ] = None,
+    json: Json = False,
+    max_turns: Annotated[
+        int | None, typer.Option("--max-turns", min=1, help="Requests to the model.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="Of the whole session.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", help="US dollars, for the whole session.")
+    ] = None,
+    max_time: Annotated[
+        float | None, typer.Option("--max-time", help="Seconds, for the whole session.")
+    ] = None,
+) -> None:
+    """Run a task in a contained session; what it changes waits for `diff` and `apply`."""
+    with guarded() as leave:
+        from harness.commands import run as command
+
+        where = command.Where(policy, workspace, no_workspace, image, runtime)
+        limits = command.Limits(turns=max_turns, tokens=max_tokens, cost_usd=max_cost, session_s=max_time)
+        leave(command.run(task, model, where, base_url=base_url, json=json, limits=limits))
+
+
+@app.command()
+def shell(
+    policy: PolicyName = "dev",
+    workspace: Workspace = None,
+    no_workspace: NoWorkspace = False,
+    image: Image = None,
+    runtime: Runtime = None,
+) -> None:
+    """Open an interactive shell in a fresh contained session."""
+    with guarded() as leave:
+        from harness.commands import shell as command
+        from harness.commands.run import Where
+
+        leave(command.shell(Where(policy, workspace, no_workspace, image, runtime)))
+
+
+@app.command()
+def ps(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="All, not only the latest twenty.")] = False,
+    json: Json = False,
+) -> None:
+    """List sessions, the newest first."""
+    with guarded() as leave:
+        from harness.commands import sessions as command
+
+        leave(command.ps(everything=everything, json=json))
+
+
+@app.command()
+def log(session: Session = "last", json: Json = False) -> None:
+    """Show what happened in a session, a line an entry."""
+    with guarded() as leave:
+        from harness.commands import sessions as command
+
+        leave(command.log(session, json=json))
+
+
+@app.command()
+def show(
+    session: Session, entry: Annotated[str, typer.Argument(help="An entry's number, or a call's id.")]
+) -> None:
+    """Show one entry of a session's journal whole."""
+    with guarded() as leave:
+        from harness.commands import sessions as command
+
+        leave(command.show(session, entry))
+
+
+@app.command()
+def verify(
+    session: Session = "last",
+    head: Annotated[
+        str | None, typer.Option("--head", help="The last hash you know; finds a cut-off end.")
+    ] = None,
+) -> None:
+    """Check that a session's journal is whole and unaltered."""
+    with guarded() as leave:
+        from harness.commands import sessions as command
+
+        leave(command.verify(session, head))
+
+
+@app.command()
+def diff(session: Session = "last", paths: Paths = None) -> None:
+    """Show what a session changed in its copy of the workspace."""
+    with guarded() as leave:
+        from harness.commands import changes as command
+
+        leave(command.diff(session, paths or None))
+
+
+@app.command()
+def apply(
+    session: Session = "last",
+    paths: Paths = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where your own file changed meanwhile.")
+    ] = False,
+    executable: Annotated[
+        bool,
+        typer.Option("--executable", help="Also files that would run on this machine later (hooks, CI, …)."),
+    ] = False,
+) -> None:
+    """Write a session's changes, or some of them, into your directory."""
+    with guarded() as leave:
+        from harness.commands import changes as command
+
+        leave(command.apply(session, paths or None, force=force, executable=executable))
+
+
+@app.command()
+def discard(session: Session) -> None:
+    """Drop a session's changes. Its journal stays."""
+    with guarded() as leave:
+        from harness.commands import changes as command
+
+        leave(command.discard(session))
+
+
+@app.command()
+def kill(session: Session) -> None:
+    """End a running session and its container; its changes stay."""
+    with guarded() as leave:
+        from harness.commands import upkeep as command
+
+        leave(command.kill(session))
+
+
+@app.command()
+def gc() -> None:
+    """Remove containers and files that no session needs any more."""
+    with guarded() as leave:
+        from harness.commands import upkeep as command
+
+        leave(command.gc())
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Examine the engine and this machine, and say what each finding means."""
+    with guarded() as leave:
+        from harness.commands import upkeep as command
+
+        leave(command.doctor(json=json))
+
+
+@image_app.command("build")
+def image_build(
+    names: Annotated[list[str] | None, typer.Argument(help="base, dev; both if none is named.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="Extra certificate authorities, a PEM file.")
+    ] = None,
+) -> None:
+    """Build usermode's own images; a second time there is nothing to do."""
+    with guarded() as leave:
+        from harness.commands import upkeep as command
+
+        leave(command.image_build(names or None, ca))
+
+
+@image_app.command("list")
+def image_list() -> None:
+    """List usermode's own images on the engine."""
+    with guarded() as leave:
+        from harness.commands import upkeep as command
+
+        leave(command.image_list())
+
+
+@policy_app.command("list")
+def policy_list() -> None:
+    """List the built-in profiles."""
+    with guarded() as leave:
+        from harness.commands import policy as command
+
+        leave(command.list_profiles())
+
+
+@policy_app.command("show")
+def policy_show(
+    name: Annotated[str, typer.Argument(help="A profile's name or a policy file.")] = "strict",
+) -> None:
+    """Show a policy whole: every limit, every rule and its reason."""
+    with guarded() as leave:
+        from harness.commands import policy as command
+
+        leave(command.show(name))
+
+
+def main() -> None:
+    """The `usermode` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,192 @@
+"""`usermode run`: a task in a contained session, watched and interruptible."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.boot import RunOptions
+from harness.boot import run as boot
+from harness.commands.say import say
+from harness.console import View, open_view
+from harness.errors import UsageError
+from harness.events import Event, Notice, SessionEnded, SessionStarted
+from harness.exits import CLOSED_PIPE, INTERRUPTED
+from harness.interrupt import Interrupt
+from harness.jsonl import JsonView
+from policies import Policy, load
+from policies.schema import Limits as PolicyLimits
+
+TASK_BYTES = 1 << 20
+"""Longest task read from standard input."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """What was said on the command line about the place to run in."""
+
+    policy: str
+    workspace: Path | None
+    no_workspace: bool
+    image: str | None
+    runtime: str | None
+
+    def directory(self) -> Path | None:
+        """The user's directory to work on a copy of. UsageError if it is none."""
+        if self.no_workspace:
+            if self.workspace is not None:
+                raise UsageError("--workspace and --no-workspace exclude each other")
+            return None
+        directory = (self.workspace or Path.cwd()).resolve()
+        if not directory.is_dir():
+            raise UsageError(f"--workspace {self.workspace}: not a directory")
+        return directory
+
+    def checked_runtime(self) -> str | None:
+        if self.runtime not in {None, "runc", "runsc"}:
+            raise UsageError(f"--runtime {self.runtime}: there are runc and runsc")
+        return self.runtime
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits said on the command line; None keeps the policy's."""
+
+    turns: int | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+    session_s: float | None = None
+
+    def over(self, policy: Policy) -> Policy:
+        """The policy with these instead of its own. UsageError for one that no policy may say."""
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        try:
+            limits = PolicyLimits.model_validate({**policy.limits.model_dump(), **said})
+        except ValueError as error:
+            raise UsageError(f"a limit is out of its range: {', '.join(said)}") from error
+        return policy.model_copy(update={"limits": limits})
+
+
+def run(task: str, model: str, where: Where, *, base_url: str | None, json: bool, limits: Limits) -> int:
+    if not model:
+        raise UsageError(
+            "no model: say --model provider:model or set USERMODE_MODEL (see `usermode run --help`)"
+        )
+    options = RunOptions(
+        task=_task(task),
+        model=model,
+        policy=limits.over(load(where.policy)),
+        workspace=where.directory(),
+        image=where.image,
+        runtime=where.checked_runtime(),
+        base_url=base_url,
+    )
+    view = JsonView(sys.stdout) if json else open_view(sys.stdout)
+    watch = _Watch(view, Interrupt(), quiet=json)
+    try:
+        ended = asyncio.run(_attended(options, watch))
+    finally:
+        view.close()
+    if watch.lost:
+        return CLOSED_PIPE
+    if ended is None:
+        return INTERRUPTED
+    if not json and ended.changes and watch.session:
+        say(f"review them: usermode diff {watch.session}")
+        say(f"accept them: usermode apply {watch.session}")
+    return ended.exit_code
+
+
+def _task(said: str) -> str:
+    text = sys.stdin.buffer.read(TASK_BYTES + 1) if said == "-" else said.encode(errors="surrogateescape")
+    if len(text) > TASK_BYTES:
+        raise UsageError(
+            f"the task is longer than {TASK_BYTES >> 10} KiB; put it into a file of the workspace"
+        )
+    task = text.decode(errors="replace").strip()
+    if not task:
+        raise UsageError("the task is empty")
+    return task
+
+
+class _Watch:
+    """Hands events to the view. A view that can no longer be written to ends the session in good order."""
+
+    def __init__(self, view: View, interrupt: Interrupt, *, quiet: bool) -> None:
+        self.interrupt = interrupt
+        self._quiet = quiet
+        self.session: str | None = None
+        self.lost = False
+        self._view = view
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, SessionStarted):
+            self.session = event.session
+        if self.lost:
+            return
+        try:
+            self._view(event)
+        except BrokenPipeError:
+            self.lost = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self.interrupt.cancel_turn()
+
+    def tell(self, text: str) -> None:
+        """Say something that is no part of the session: never between the events a program reads."""
+        if self._quiet:
+            say(text, error=True)
+        else:
+            self(Notice(level="info", code="interrupt", text=text))
+
+
+async def _attended(options: RunOptions, watch: _Watch) -> SessionEnded | None:
+    """The session under the user's signals; None when it was left at once."""
+    loop = asyncio.get_running_loop()
+    session = asyncio.ensure_future(boot(options, watch, watch.interrupt))
+    with _Signals(loop, watch, session.cancel):
+        try:
+            return await session
+        except asyncio.CancelledError:
+            if not session.cancelled():
+                raise
+            return None
+
+
+class _Signals:
+    """Ctrl-C once stops the turn; again, or SIGTERM or SIGHUP, leaves; a third time does not even wait.
+
+    Leaving still removes the container: the session's task is cancelled and cleans up as it unwinds.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, watch: _Watch, leave: Callable[[], object]) -> None:
+        self._loop, self._watch, self._leave = loop, watch, leave
+        self._pressed = 0
+
+    def __enter__(self) -> None:
+        self._loop.add_signal_handler(signal.SIGINT, self._press)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self._loop.add_signal_handler(number, self._end)
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._loop.remove_signal_handler(number)
+
+    def _press(self) -> None:
+        if self._pressed == 0:
+            self._pressed = 1
+            self._watch.tell("stopping the turn; Ctrl-C again leaves at once")
+            self._watch.interrupt.cancel_turn()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._pressed += 1
+        if self._pressed > 2:
+            os._exit(INTERRUPTED)
+        self._pressed = 2
+        self._leave()

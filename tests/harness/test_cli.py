@@ -1,0 +1,108 @@
+"""The command line: what it says, how it ends, and what it does not import."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import __version__
+
+HEAVY = ("anthropic", "docker", "openai", "pydantic", "requests", "rich", "tenacity", "tree_sitter")
+ROOT = Path(__file__).parents[2]
+
+
+def usermode(
+    *argv: str, cwd: Path = ROOT, stdin: str | None = None, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own, as a user would start it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("USERMODE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *argv],
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **environ},
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["run", "--help"], ["rum"], []])
+def test_help_and_typing_errors_import_nothing_heavy(argv: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "harness", *argv],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    imported = {match.split(".")[0] for match in re.findall(r"\|\s+([\w.]+)$", done.stderr, re.MULTILINE)}
+    assert "typer" in imported
+    assert imported.isdisjoint(HEAVY)
+
+
+def test_help_names_every_command_and_the_exit_codes() -> None:
+    text = usermode("--help").stdout
+    for command in (
+        "run shell ps log show verify diff apply discard kill gc doctor image policy".split()  # noqa: SIM905
+    ):
+        assert re.search(rf"^  {command} ", text, re.MULTILINE), command
+    assert "130 interrupted" in " ".join(text.split())
+
+
+def test_version() -> None:
+    done = usermode("--version")
+    assert (done.returncode, done.stdout) == (0, f"usermode {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["run"], "Missing argument"),
+        (["frobnicate"], "No such command"),
+        (["run", "task", "--max-turns", "0", "--model", "scripted:x"], "--max-turns"),
+        (["run", "task"], "no model"),
+        (["run", "  ", "--model", "scripted:x"], "the task is empty"),
+        (["run", "task", "--model", "scripted:x", "--policy", "nope"], "no such profile"),
+        (["run", "task", "--model", "scripted:x", "--policy", "./nope.toml"], "no such file"),
+        (["run", "task", "--model", "scripted:x", "-w", "/nowhere/at/all"], "not a directory"),
+        (["run", "task", "--model", "scripted:x", "-w", ".", "--no-workspace"], "exclude each other"),
+        (["run", "task", "--model", "scripted:x", "--runtime", "host"], "there are runc and runsc"),
+        (["run", "task", "--model", "scripted:x", "--max-cost", "-1"], "out of its range"),
+        (["policy", "show", "nope"], "no such profile"),
+    ],
+)
+def test_a_wrong_request_is_one_clear_line_and_code_2(tmp_path: Path, argv: list[str], said: str) -> None:
+    done = usermode(*argv, USERMODE_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_policies_can_be_listed_and_read() -> None:
+    listed = usermode("policy", "list").stdout
+    assert [line.split()[0] for line in listed.splitlines()] == ["dev", "eval", "offline", "strict"]
+    shown = usermode("policy", "show", "strict").stdout
+    assert "memory_mb" in shown
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m harness policy show strict | true"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in {0, 141}
+    assert done.stderr == ""
