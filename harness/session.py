@@ -1,0 +1,76 @@
+"""The session (process control block): all that changes while a turn runs, in one place.
+
+Everything else the kernel works with is a constant or a collaborator. It can be rebuilt from the journal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.budget import Budget
+from harness.loops import LoopDetector
+from harness.messages import Message
+from sandbox.protocol import Completed
+
+WORKSPACE = "/workspace"
+
+StepStatus = Literal["pending", "in_progress", "done"]
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    step: str
+    status: StepStatus
+
+
+@dataclass
+class Job:
+    """A `bash` call that outlived its call."""
+
+    name: str
+    """What the model calls it, e.g. `job-1`."""
+    exec_id: str
+    command: str
+    takes_input: bool
+    started: float = field(default_factory=time.monotonic)
+    seen: dict[str, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
+    """Bytes of each stream that were shown to the model."""
+    done: Completed | None = None
+    """Its result, once its main process has ended."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the image has."""
+
+    shell: str | None
+    """`bash`, else `sh`, else nothing."""
+    ripgrep: bool
+
+
+@dataclass
+class Session:
+    budget: Budget
+    messages: list[Message] = field(default_factory=list)
+    cwd: str = WORKSPACE
+    jobs: dict[str, Job] = field(default_factory=dict)
+    plan: tuple[PlanStep, ...] = ()
+    tools: Tools | None = None
+    """None until somebody needed to know."""
+    loops: LoopDetector = field(default_factory=LoopDetector)
+    calls: int = 0
+    """Calls made so far; the next one's execution id is made from it."""
+
+    def next_exec_id(self) -> str:
+        """An id for at-most-once execution: unique in the session, the same again when it is rebuilt."""
+        self.calls += 1
+        return f"{self.calls:016x}"
+
+    def add_job(self, exec_id: str, command: str, *, takes_input: bool, seen: Mapping[str, int]) -> Job:
+        name = f"job-{len(self.jobs) + 1}"
+        job = Job(name, exec_id, command, takes_input, seen=dict(seen))
+        self.jobs[name] = job
+        return job

@@ -1,0 +1,1 @@
+"""The syscalls (tools) a model may make, one table of them, and what each does."""

@@ -1,0 +1,90 @@
+"""Arguments from the model are user memory: they are fetched and checked here, and typed from here on."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from harness.messages import Call, JsonObject, Message
+from harness.syscalls.base import Arguments, Refused, Syscall
+
+MAX_BYTES = 1 << 20
+"""Arguments of one call, as JSON."""
+_KEPT = 400
+"""Characters kept of arguments that are over it."""
+_OVER = re.compile(r"… \(([\d,]+) bytes in all\)\Z")
+
+
+def bounded(message: Message) -> Message:
+    """The message as it is, or with arguments over the limit cut down to their beginning.
+
+    What is kept must fit: it goes into the journal, and to the model with every later request.
+    """
+    parts = tuple(_bounded_call(part) if isinstance(part, Call) else part for part in message.parts)
+    return message if parts == message.parts else message.model_copy(update={"parts": parts})
+
+
+def fetch(call: Call, table: Mapping[str, Syscall]) -> tuple[Syscall, Arguments]:
+    """The row a call names and its arguments, checked. Raises Refused."""
+    row = table.get(call.name)
+    if row is None:
+        raise Refused("unknown_syscall", _unknown(call.name, table))
+    if call.malformed is not None:
+        over = _OVER.search(call.malformed)
+        if over:
+            raise Refused(
+                "too_large",
+                f"the arguments of this call are {over[1]} bytes, and at most {MAX_BYTES:,} are taken; "
+                "pass large content in several smaller calls",
+            )
+        raise Refused("malformed_json", _malformed(call.malformed))
+    try:
+        return row, row.arguments.model_validate(call.arguments)
+    except ValidationError as exc:
+        raise Refused("bad_arguments", _bad(row, exc)) from None
+
+
+def _bounded_call(call: Call) -> Call:
+    raw = call.malformed if call.malformed is not None else json.dumps(call.arguments, ensure_ascii=False)
+    size = len(raw.encode(errors="surrogatepass"))
+    if size <= MAX_BYTES:
+        return call
+    return Call(id=call.id, name=call.name, malformed=f"{raw[:_KEPT]}… ({size:,} bytes in all)")
+
+
+def _unknown(name: str, table: Mapping[str, Syscall]) -> str:
+    close = difflib.get_close_matches(name[:100], table, n=3, cutoff=0.4)
+    meant = f" Did you mean {' or '.join(f'`{known}`' for known in close)}?" if close else ""
+    return f"there is no syscall {name[:100]!r}.{meant} The syscalls are: {', '.join(table)}."
+
+
+def _malformed(raw: str) -> str:
+    try:
+        found = type(json.loads(raw)).__name__
+        what = f"a JSON object is wanted, and this is a {found}"
+    except (ValueError, RecursionError) as exc:
+        what = f"this is not JSON: {exc}"
+    shown = raw if len(raw) <= _KEPT else raw[:_KEPT] + "…"
+    return (
+        f"the arguments could not be read: {what}. They were: {shown}\n"
+        "Send the call again with one JSON object."
+    )
+
+
+def _bad(row: Syscall, exc: ValidationError) -> str:
+    known: JsonObject = dict.fromkeys(row.arguments.model_fields)
+    lines = []
+    for error in exc.errors(include_url=False, include_input=False, include_context=False)[:10]:
+        where = ".".join(str(step)[:100] for step in error["loc"]) or "arguments"
+        message = error["msg"]
+        if error["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(error["loc"][-1])[:100], known, n=1)
+            message = "there is no such argument" + (f"; did you mean `{close[0]}`?" if close else "")
+        elif error["type"] == "missing":
+            message = "is required"
+        lines.append(f"- {where}: {message}")
+    return f"{row.name} was not run, its arguments are wrong:\n" + "\n".join(lines)

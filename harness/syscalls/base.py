@@ -1,0 +1,128 @@
+"""What a syscall is: a row of the table, what it touches, what it is handed, what it gives back.
+
+Arguments come from the model and were checked before a handler sees them. A handler says what is to be
+done; where it happens is the sandbox's affair. It raises Refused for what the model can mend, lets
+SandboxError pass, and turns a CancelledError into an outcome when it has partial results worth keeping.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.messages import JsonObject
+from harness.session import Session
+from policies.schema import Limits
+from sandbox.protocol import Sandbox
+
+Code = Literal[
+    "unknown_syscall",
+    "malformed_json",
+    "bad_arguments",
+    "too_large",
+    "denied",
+    "cancelled",
+    "timed_out",
+    "out_of_memory",
+    "disk_full",
+    "busy",
+    "failed",
+    "not_found",
+    "not_text",
+    "is_directory",
+    "not_directory",
+    "permission",
+    "symlink",
+    "special_file",
+    "no_match",
+    "ambiguous",
+    "conflict",
+    "sandbox_gone",
+]
+"""Every error code a result can carry; docs/kernel.md says what each means. A name, once given, stays."""
+
+
+class Refused(Exception):
+    """The call was not done, for a reason the model can act on."""
+
+    def __init__(self, code: Code, content: str) -> None:
+        super().__init__(content)
+        self.code: Code = code
+        self.content = content
+
+
+class Arguments(BaseModel):
+    """Base of every syscall's arguments: an unknown one is an error, so that a typo is never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a call touches, for the scheduler and the policy.
+
+    A path stands for itself and all beneath it; a name without a leading slash is a resource of the session.
+    """
+
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    command: str | None = None
+    """Shell text, for the policy's rules on commands."""
+    path: str | None = None
+    """The path that the policy's rules on paths are asked about."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    content: str
+    error: Code | None = None
+    details: JsonObject = field(default_factory=dict)
+
+
+OnOutput = Callable[[str, int], None]
+"""Told the last output of a running command, and the bytes it has written in all."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a handler works with."""
+
+    session: Session
+    sandbox: Sandbox
+    limits: Limits
+    exec_id: str
+    """For the one command that is the call's effect: the sandbox executes it at most once."""
+    on_output: OnOutput | None = None
+    """None when nobody watches."""
+
+
+@dataclass(frozen=True)
+class Syscall:
+    """A row of the table."""
+
+    name: str
+    description: str
+    arguments: type[Arguments]
+    access: Callable[[Any, str], Access]
+    """From the arguments and the working directory."""
+    handler: Callable[[Context, Any], Awaitable[Outcome]]
+    moves: bool = False
+    """It may change the working directory, so what comes after it in a message is prepared after it ran."""
+
+
+def resolve(path: str, cwd: str) -> str:
+    """An absolute path without `.` and `..`, by its text alone; a NUL or a lone surrogate is refused."""
+    if "\0" in path:
+        raise Refused("bad_arguments", "path: a path holds no NUL byte")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise Refused("bad_arguments", "path: this text has no UTF-8 form (a lone surrogate)") from None
+    if len(path) > 4096:
+        raise Refused("bad_arguments", "path: longer than 4,096 characters")
+    # POSIX leaves two leading slashes alone; inside there is only one root.
+    return "/" + posixpath.normpath(posixpath.join(cwd, path)).lstrip("/")
