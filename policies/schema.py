@@ -74,7 +74,7 @@ class Limits(Frozen):
     tmp_inodes: Positive = 100_000
     shm_mb: Megabytes = 64
     workspace_mb: Megabytes = 4096
-    """Growth of the session's copy of the workspace beyond which running commands are stopped."""
+    """Size of the session's copy of the workspace, what was copied in included."""
     workspace_inodes: Positive = 500_000
     output_bytes: Annotated[int, Field(gt=0, le=16 << 20)] = 50_000
     """Shown to the model from each stream of a command, half head and half tail."""

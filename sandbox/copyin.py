@@ -1,0 +1,315 @@
+"""Copy in: a private copy of the user's directory, without its credentials, and its manifest.
+
+The walk is one thread; two workers copy files by directory descriptors, since a small file costs system calls
+and not bytes. What stays out is reported with a reason: credential files, what the sandbox user may not read,
+devices, FIFOs and sockets, other file systems. Symlinks are copied as they are: they resolve inside the
+container only.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from policies.schema import Limits
+from sandbox import beneath, manifest
+from sandbox.copyfile import FileCopier, OverLimit, Rules, entry, full_or, unreadable
+from sandbox.errors import SandboxRefused
+from sandbox.manifest import DIRECTORY, REWRITTEN, SYMLINK, Entry, Manifest
+
+Progress = Callable[[int, int], None]
+"""Called with the entries and bytes copied so far, now and then, from a worker; raising from it stops the
+copy.
+"""
+
+_WORKERS = 2
+_BATCH = 256
+_WAITING = 32
+"""Batches not copied yet; each holds two descriptors."""
+_SHOW_S = 0.1
+_SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    files: int
+    """Files, directories and symlinks in the copy."""
+    bytes: int
+    excluded: tuple[tuple[str, str], ...]
+    """Paths left out, with the reason. A directory stands for all that is in it."""
+    rewritten: tuple[str, ...]
+    """Files that went in with credentials taken out."""
+
+
+def tree_of(session_dir: Path) -> Path:
+    """The directory that is mounted at /workspace; the top of the volume it lies in is never the guest's."""
+    return session_dir / "workspace" / "tree"
+
+
+def copy_in(
+    source: Path,
+    session_dir: Path,
+    *,
+    limits: Limits,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
+    uid: int,
+    gid: int,
+    progress: Progress | None = None,
+) -> CopyReport:
+    """Copy `source` into the session's prepared storage, owned by `uid:gid`, and write the manifest.
+
+    `exclude` and `include` are gitignore patterns; include only brings back what the built-in list leaves
+    out. Raises SandboxRefused when it is larger than the policy lets a workspace be, OSError when `source`
+    cannot be read at all.
+    """
+    if os.geteuid() != 0 and uid != os.geteuid():
+        raise ValueError(f"only root can copy for another user ({uid})")
+    rules = Rules(
+        GitIgnoreSpec.from_lines(exclude) if exclude else None,
+        GitIgnoreSpec.from_lines(include) if include else None,
+    )
+    destination = tree_of(session_dir)
+    with beneath.root(source) as from_, beneath.root(destination) as to:
+        top = os.fstat(from_)
+        copier = FileCopier(rules, top, uid, gid)
+        run = _Run(copier, top, limits, progress, _forbidden(source, session_dir))
+        try:
+            run.all(from_, to)
+        except OverLimit:
+            raise SandboxRefused(_Weighing(rules, top, run.forbidden).report(from_, limits)) from None
+    # A fixed order whatever the workers did.
+    entries = dict(sorted(run.entries.items()))
+    _settle(destination, entries)
+    excluded = sorted(run.excluded)
+    manifest.save(session_dir, Manifest(source.resolve(), uid, gid, entries, run.targets, excluded))
+    rewritten = tuple(path for path, copied in entries.items() if copied.flags & REWRITTEN)
+    return CopyReport(len(entries), run.total, tuple(excluded), rewritten)
+
+
+def _settle(destination: Path, entries: dict[str, Entry]) -> None:
+    """Give directories their times, after their content has come. By path: nothing of the guest runs yet."""
+    for path, copied in entries.items():
+        if copied.kind == DIRECTORY:
+            times = (copied.source_mtime_ns, copied.source_mtime_ns)
+            os.utime(destination / path, ns=times, follow_symlinks=False)
+
+
+def _forbidden(source: Path, session_dir: Path) -> frozenset[tuple[int, int]]:
+    """Directories that must not be copied into themselves: the session's own, and the store it lies in."""
+    own, top = session_dir.resolve(), source.resolve()
+    paths = [own, own.parent] if top in own.parent.parents else [own]
+    return frozenset((found.st_dev, found.st_ino) for found in (path.stat() for path in paths))
+
+
+class _Run:
+    """One walk. The walking thread owns everything; workers hand over whole batches under the lock."""
+
+    def __init__(
+        self,
+        copier: FileCopier,
+        top: os.stat_result,
+        limits: Limits,
+        progress: Progress | None,
+        forbidden: frozenset[tuple[int, int]],
+    ) -> None:
+        self.copier = copier
+        self.top = top
+        self.limits = limits
+        self.progress = progress
+        self.forbidden = forbidden
+        self.entries: dict[str, Entry] = {}
+        self.targets: dict[str, str] = {}
+        self.excluded: list[tuple[str, str]] = []
+        self.total = 0
+        self._lock = threading.Lock()
+        self._waiting = threading.Semaphore(_WAITING)
+        self._failed: BaseException | None = None
+        self._shown = time.monotonic()
+
+    def all(self, from_: int, to: int) -> None:
+        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="copy-in") as self._pool:
+            try:
+                self._directory(from_, to, "", 0)
+            except BaseException as error:
+                self._failed = error  # the workers stop as well
+                raise
+        if self._failed is not None:
+            raise self._failed
+
+    def _directory(self, from_: int, to: int, prefix: str, depth: int) -> None:
+        files: list[str] = []
+        directories: list[str] = []
+        with os.scandir(from_) as listing:
+            for item in listing:
+                if item.is_file(follow_symlinks=False):
+                    files.append(item.name)
+                elif item.is_dir(follow_symlinks=False):
+                    directories.append(item.name)
+                elif item.is_symlink():
+                    self._symlink(from_, to, prefix + item.name, item.name)
+                else:
+                    kind = stat.S_IFMT(item.stat(follow_symlinks=False).st_mode)
+                    self._leave_out(prefix + item.name, _SPECIAL.get(kind, "special file"))
+        for start in range(0, len(files), _BATCH):
+            self._submit(from_, to, prefix, files[start : start + _BATCH])
+        for name in directories:
+            if self._failed is None:
+                self._enter(from_, to, prefix + name, name, depth + 1)
+
+    def _enter(self, from_: int, to: int, path: str, name: str, depth: int) -> None:
+        if reason := self.copier.rules.directory(path):
+            return self._leave_out(path, reason)
+        try:
+            below = beneath.enter(from_, name)
+        except OSError as error:
+            return self._leave_out(path, unreadable(error))
+        try:
+            found = os.fstat(below)
+            if reason := self._barred(found, depth):
+                return self._leave_out(path, reason)
+            target = self._make_directory(to, path, name, found)
+            try:
+                self._directory(below, target, f"{path}/", depth)
+            finally:
+                os.close(target)
+        finally:
+            os.close(below)
+
+    def _make_directory(self, to: int, path: str, name: str, found: os.stat_result) -> int:
+        mode = stat.S_IMODE(found.st_mode) & 0o777 | 0o700
+        try:
+            os.mkdir(name, mode, dir_fd=to)
+        except OSError as error:
+            raise full_or(error) from error
+        target = beneath.enter(to, name)
+        self.copier.own(target, mode)
+        self._keep([(path, entry(DIRECTORY, found, os.fstat(target)))], 0)
+        return target
+
+    def _barred(self, found: os.stat_result, depth: int) -> str | None:
+        if (found.st_dev, found.st_ino) in self.forbidden:
+            return "holds usermode's own state"
+        if found.st_dev != self.top.st_dev:
+            return "on another file system"
+        if depth > beneath.MAX_DEPTH:
+            return f"more than {beneath.MAX_DEPTH} directories deep"
+        return None if self.copier.readable(found, 0o5) else "not readable by the owner of the directory"
+
+    def _symlink(self, from_: int, to: int, path: str, name: str) -> None:
+        if reason := self.copier.rules.file(path):
+            return self._leave_out(path, reason)
+        try:
+            found = os.stat(name, dir_fd=from_, follow_symlinks=False)
+            target = os.readlink(name, dir_fd=from_)
+        except OSError as error:
+            return self._leave_out(path, unreadable(error))
+        try:
+            os.symlink(target, name, dir_fd=to)
+        except OSError as error:
+            raise full_or(error) from error
+        self.copier.own_link(to, name)
+        os.utime(name, ns=(found.st_mtime_ns, found.st_mtime_ns), dir_fd=to, follow_symlinks=False)
+        self.targets[path] = target
+        made = os.stat(name, dir_fd=to, follow_symlinks=False)
+        return self._keep([(path, entry(SYMLINK, found, made))], 0)
+
+    def _submit(self, from_: int, to: int, prefix: str, names: list[str]) -> None:
+        self._waiting.acquire()
+        descriptors = os.dup(from_), os.dup(to)
+        self._pool.submit(self._copy, *descriptors, prefix, names).add_done_callback(self._finished)
+
+    def _copy(self, from_: int, to: int, prefix: str, names: list[str]) -> None:
+        """One batch, in a worker."""
+        try:
+            if self._failed is not None:
+                return
+            room = (self.limits.workspace_mb << 20) - self.total
+            done = self.copier.copy(from_, to, prefix, names, room)
+        finally:
+            os.close(from_)
+            os.close(to)
+        self._keep(done.entries, done.bytes)
+        for path, reason in done.excluded:
+            self._leave_out(path, reason)
+        self._show()
+
+    def _finished(self, batch: Future[None]) -> None:
+        self._waiting.release()
+        if (error := batch.exception()) is not None and self._failed is None:
+            self._failed = error
+
+    def _keep(self, entries: list[tuple[str, Entry]], size: int) -> None:
+        with self._lock:
+            self.entries.update(entries)
+            self.total += size
+        if self.total > self.limits.workspace_mb << 20 or len(self.entries) > self.limits.workspace_inodes:
+            raise OverLimit
+
+    def _leave_out(self, path: str, reason: str) -> None:
+        self.excluded.append((path, reason))
+
+    def _show(self) -> None:
+        if self.progress is not None and time.monotonic() - self._shown > _SHOW_S:
+            self._shown = time.monotonic()
+            self.progress(len(self.entries), self.total)
+
+
+class _Weighing:
+    """Sums what would have gone in by top-level name, without copying, so that a refusal can name sizes."""
+
+    def __init__(self, rules: Rules, top: os.stat_result, forbidden: frozenset[tuple[int, int]]) -> None:
+        self._rules = rules
+        self._top = top
+        self._forbidden = forbidden
+        self._weight: Counter[str] = Counter()
+        self._count = 0
+
+    def report(self, from_: int, limits: Limits) -> str:
+        self._directory(from_, "", 0)
+        largest = ", ".join(f"{name!r} {size >> 20:,} MB" for name, size in self._weight.most_common(3))
+        return (
+            f"the directory holds {self._weight.total() >> 20:,} MB in {self._count:,} files, the policy "
+            f"allows {limits.workspace_mb:,} MB in {limits.workspace_inodes:,} files (largest: {largest}); "
+            "leave something out with [workspace] exclude, or raise [limits] workspace_mb or workspace_inodes"
+        )
+
+    def _directory(self, from_: int, prefix: str, depth: int) -> None:
+        with os.scandir(from_) as listing:
+            for item in listing:
+                path = prefix + item.name
+                found = item.stat(follow_symlinks=False)
+                if not stat.S_ISDIR(found.st_mode):
+                    if not self._rules.file(path):
+                        self._add(path, min(found.st_size, found.st_blocks * 512))
+                elif not self._barred(found, path, depth):
+                    self._add(path, 0)
+                    self._below(from_, path, item.name, depth + 1)
+
+    def _add(self, path: str, size: int) -> None:
+        self._count += 1
+        self._weight[path.partition("/")[0]] += size
+
+    def _barred(self, found: os.stat_result, path: str, depth: int) -> bool:
+        identity = (found.st_dev, found.st_ino)
+        elsewhere = found.st_dev != self._top.st_dev or identity in self._forbidden
+        return elsewhere or depth >= beneath.MAX_DEPTH or bool(self._rules.directory(path))
+
+    def _below(self, from_: int, path: str, name: str, depth: int) -> None:
+        try:
+            below = beneath.enter(from_, name)
+        except OSError:
+            return  # left out of the copy as well
+        try:
+            self._directory(below, f"{path}/", depth)
+        finally:
+            os.close(below)
