@@ -18,6 +18,8 @@ from harness.errors import JournalError
 from harness.events import VERSION, Entry
 from harness.messages import Value
 
+FILE = "journal.jsonl"
+"""Its name in a session's directory."""
 GENESIS = "0" * 64
 """`prev` of the first line."""
 MAX_LINE = 32 << 20

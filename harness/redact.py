@@ -12,7 +12,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, get_origin
@@ -20,13 +20,16 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel
 
-from harness.token_shapes import SHAPES
+from harness.token_shapes import OPENED, SHAPES, WORD
 
 SHORTEST = 6
 """Characters of a secret; a shorter value occurs by chance everywhere and is not looked for."""
 DEEPEST = 100
 """Levels of nesting kept of free-form JSON; readers of the journal refuse much deeper text."""
+MOST_HELD = 8192
 _LINE_OF_SECRET = 16
+_HEAD = 4
+_INTEGER_BITS = 4096
 _CREDENTIAL_NAME = re.compile(
     r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|ACCESS_KEY_ID|_PWD|_PAT)$", re.IGNORECASE
 )
@@ -74,10 +77,17 @@ class Redactor:
                 text = shape.pattern.sub(shape.replacement, text)
         return text
 
-    def exact_spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where known secrets stand in `text`."""
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where `text` has something to be replaced."""
         if self._exact is not None:
             yield from (match.span() for match in self._exact.finditer(text))
+        for hint, shape in _HINTS:
+            if hint in text:
+                yield from (match.span() for match in shape.pattern.finditer(text))
+
+    def stream(self) -> StreamRedactor:
+        """For text that comes in pieces."""
+        return StreamRedactor(self)
 
     def plain(self, value: object) -> Json:
         """A redacted copy of an entry, event or JSON value that is certain to be encodable as JSON.
@@ -88,8 +98,10 @@ class Redactor:
         return self._plain(value, DEEPEST)
 
     def _plain(self, value: object, depth: int) -> Json:
-        if value is None or isinstance(value, bool | int):
+        if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, int):
+            return value if value.bit_length() <= _INTEGER_BITS else hex(value)
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, float):
@@ -103,7 +115,7 @@ class Redactor:
             }
         if isinstance(value, Mapping):
             return self._mapping(value, depth - 1)
-        if isinstance(value, Sequence):
+        if isinstance(value, list | tuple):
             return [self._plain(item, depth - 1) for item in value]
         raise TypeError(f"{type(value).__name__} is not a JSON value")
 
@@ -117,6 +129,59 @@ class Redactor:
                 name = f"{base}#{copies}"
             out[name] = self._plain(item, depth)
         return out
+
+
+class StreamRedactor:
+    """Redacts text that comes in pieces as if it had come whole: what may become a secret is held back.
+
+    Text is released a word at a time, an authorization header a line at a time, a key block whole. Of a word
+    without an end, the last MOST_HELD characters are held; what begins a known secret, until it is decided.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._heads = {form[:_HEAD] for form in redactor.forms}
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """What can be shown by now."""
+        held = self._held + piece
+        cut = self._undecided(held)
+        self._held = held[cut:]
+        return self._redactor.text(held[:cut])
+
+    def flush(self) -> str:
+        """The rest, when the text has ended."""
+        rest, self._held = self._held, ""
+        return self._redactor.text(rest)
+
+    def _undecided(self, text: str) -> int:
+        """From where on the text must be held."""
+        low = max(0, len(text) - MOST_HELD)
+        opened = OPENED.search(text, low)
+        cut = opened.start() if opened else len(text)
+        cut = min(cut, self._begun_secret(text))
+        spans = list(self._redactor.spans(text))
+        # A cut must not fall into a secret nor into a word; one correction may need the other.
+        while True:
+            word = WORD.search(text, max(low, cut - MOST_HELD), cut)
+            moved = word.start() if word else cut
+            moved = min([moved, *(start for start, end in spans if start < moved < end)])
+            if moved == cut:
+                return cut
+            cut = moved
+
+    def _begun_secret(self, text: str) -> int:
+        """Where the text's end may be the beginning of a known secret."""
+        forms = self._redactor.forms
+        longest = len(forms[0]) if forms else 1
+        for start in range(max(0, len(text) - longest + 1), len(text)):
+            near_end = len(text) - start < _HEAD
+            if (near_end or text[start : start + _HEAD] in self._heads) and any(
+                form.startswith(text[start:]) for form in forms
+            ):
+                return start
+        return len(text)
 
 
 def encodable(text: str) -> str:

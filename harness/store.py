@@ -21,8 +21,8 @@ from platformdirs import user_state_dir
 
 from harness.errors import HarnessError, JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted
-from harness.journal import FILE, exclusive, locked
-from harness.record import MAX_LINE, BadLine, Record, decode
+from harness.lock import exclusive, locked
+from harness.record import FILE, MAX_LINE, BadLine, Record, decode
 
 SESSION_ID = re.compile(r"^\d{8}-\d{6}-[0-9a-f]{6}$")
 """UTC date and time, then a random part: `20261122-143005-8f3a2c`. Sorts by age; safe in any name."""
@@ -155,7 +155,7 @@ class Store:
         return SessionRow(directory.name, directory, status, "", task, model, first.ts, turns)
 
     def remove(self, directory: Path) -> None:
-        """Delete a session and all its files. UsageError while it runs, or for what is no session of this store."""
+        """Delete a session and all its files. UsageError while it runs, or for a path that is no session."""
         if directory.parent != self.sessions or not SESSION_ID.match(directory.name):
             raise UsageError(f"{directory} is not a session of {self.home}")
         try:

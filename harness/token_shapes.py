@@ -20,10 +20,11 @@ class Shape:
 
 _BEGINS = r"(?<![A-Za-z0-9_-])"
 _GAP = r"(?:\s|\\[rn])++"
+_KEY_HEADER = r"-----BEGIN\ [A-Z0-9 ]{0,40}PRIVATE\ KEY(?:\ BLOCK)?-----"
+_KEY_LINE = rf"(?:{_GAP}(?:[A-Za-z-]{{1,40}}:\ [^\n\\]{{0,200}}+|[A-Za-z0-9+/=]{{16,}}+))"
 _PRIVATE_KEY = rf"""
-    -----BEGIN\ [A-Z0-9 ]{{0,40}}PRIVATE\ KEY(?:\ BLOCK)?-----
-    (?:{_GAP}(?:[A-Za-z-]{{1,40}}:\ [^\n\\]{{0,200}}+|[A-Za-z0-9+/=]{{16,}}+))++
-    (?:{_GAP}[A-Za-z0-9+/=]{{1,15}}(?={_GAP}-----END))?
+    {_KEY_HEADER} {_KEY_LINE}++
+    (?:{_GAP}[A-Za-z0-9+/=]{{1,15}}(?={_GAP}-----END|\s*\Z))?
     (?:{_GAP}-----END\ [A-Z0-9 ]{{0,40}}PRIVATE\ KEY(?:\ BLOCK)?-----)?
 """
 
@@ -63,3 +64,17 @@ SHAPES = (
         ("://",), re.compile(r"(://[!-.0-9;-?A-~]{0,200}+:)[!-.0-?A-~]{1,400}+(?=@)"), "\\1‹redacted:pattern›"
     ),
 )
+
+WORD = re.compile(r"[!-~]+\Z")
+"""The unfinished word at the end of a text: any shape without white space in it is inside one."""
+
+OPENED = re.compile(
+    rf"""
+    -----BEGIN\ [A-Z0-9 ]{{0,58}}-{{0,5}}\Z
+    | {_KEY_HEADER} {_KEY_LINE}*+ (?:{_GAP}[A-Za-z0-9+/=]{{1,15}}+)? (?:\s|\\[rn])*+
+      (?:[!-~]*+ | -----END\ [A-Z0-9 ]{{0,60}}-{{0,5}})\Z
+    | (?i:authorization|-api-key)[^\n]{{0,2000}}\Z
+    """,
+    re.VERBOSE,
+)
+"""A shape with white space in it that has begun and may go on."""
