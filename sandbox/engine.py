@@ -1,7 +1,7 @@
 """The engine (Docker daemon): create, start, inspect and remove. The only module that imports docker.
 
 This is the control plane alone; nothing that happens inside a container goes through it. The SDK blocks
-and is not thread-safe, so it runs on a small pool of threads, a client each. Every request is bounded in time.
+and is not thread-safe, so it runs on a small pool of threads, a client each. Every request has a time limit.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
         "Env": _environment(spec.image_config),
         "Labels": dict(spec.labels),
         "Healthcheck": {"Test": ["NONE"]},
-        # A network namespace with nothing but lo. `none` alone says the same, but the engine then spends longer
-        # on the empty network than on all the rest of the start.
+        # A network namespace with nothing but lo. `none` alone says the same, but the engine then spends
+        # longer on the empty network than on all the rest of the start.
         "NetworkDisabled": True,
         "StopSignal": "SIGKILL",
         "StopTimeout": 0,
@@ -155,8 +155,8 @@ def _tmpfs(size_mb: int, inodes: int, owner: str, execute: str = "exec") -> str:
 def _bind(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
     """One directory or file alone: what the host mounts below it, now or later, does not come along.
 
-    The engine offers no nosuid or nodev for a bind. Neither is missed: no-new-privileges takes the effect from
-    a setuid bit, and no policy can give the capability to make a device.
+    The engine offers no nosuid or nodev for a bind. Neither is missed: no-new-privileges takes the effect
+    from a setuid bit, and no policy can give the capability to make a device.
     """
     return {
         "Type": "bind",
