@@ -88,7 +88,9 @@ class Notice(Value):
 
 class SessionEnded(Value):
     kind: Literal["session_ended"] = "session_ended"
-    status: Literal["done", "failed", "refused", "budget", "provider", "sandbox", "journal", "interrupted", "killed"]
+    status: Literal[
+        "done", "failed", "refused", "budget", "provider", "sandbox", "journal", "interrupted", "killed"
+    ]
     exit_code: int
     reason: str
     turns: int
@@ -98,7 +100,14 @@ class SessionEnded(Value):
 
 
 Entry = (
-    SessionStarted | WorkspaceCopied | SandboxOpened | MessageAdded | CallIntent | CallOutcome | Notice | SessionEnded
+    SessionStarted
+    | WorkspaceCopied
+    | SandboxOpened
+    | MessageAdded
+    | CallIntent
+    | CallOutcome
+    | Notice
+    | SessionEnded
 )
 
 # --- signals: for whoever watches ---

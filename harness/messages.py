@@ -26,7 +26,7 @@ class Thinking(Value):
     type: Literal["thinking"] = "thinking"
     text: str = ""
     provider: str
-    """Who made it; only the same provider is sent it again."""
+    """Who made it, `provider:model`; only the same model is sent it again."""
     block: JsonObject
     """The provider's own block (signature, encrypted content), returned byte for byte."""
 

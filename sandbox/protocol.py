@@ -1,6 +1,7 @@
 """The sandbox surface: the values that cross it, and the contract every implementation keeps.
 
-`conformance.py` states the contract as checks; Docker on runc, Docker on runsc and the in-memory double pass them.
+`conformance.py` states the contract as checks; Docker on runc, Docker on runsc and the in-memory double pass
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class SandboxSpec:
     """A reference the engine knows; without one, the policy's."""
     workspace: Path | None = None
     state: Path | None = None
-    """Directory for the session's files on the host; without one, a temporary directory that goes at the end."""
+    """Directory for the session's files on the host; without one, a temporary directory that goes at the end.
+    """
     session: str | None = None
     """Name used in labels and in the container's name; without one, a random one."""
     runtime: Literal["runc", "runsc"] | None = None
@@ -76,7 +78,8 @@ class Completed:
     disk_exceeded: bool
     """Stopped because the workspace outgrew its limit."""
     spill: Mapping[Stream, str]
-    """Paths inside the sandbox that hold the output beyond `output_bytes`, up to the policy's `spill_bytes`."""
+    """Paths inside the sandbox that hold the output beyond `output_bytes`, up to the policy's `spill_bytes`.
+    """
     duration_s: float
     rusage: Rusage
     jobs: int
@@ -111,7 +114,9 @@ class Process(Protocol):
     call_id: str
 
     async def send(self, data: bytes) -> None:
-        """Write to standard input; waits while the command does not read. BrokenPipeError once it has closed it."""
+        """Write to standard input; waits while the command does not read. BrokenPipeError once it has closed
+        it.
+        """
 
     async def close_stdin(self) -> None: ...
 
@@ -145,7 +150,8 @@ class Progress:
 class Sandbox(Protocol):
     """One contained session. Every method raises SandboxGone once the container has ended.
 
-    File methods raise FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError, or
+    File methods raise FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError,
+    FileExistsError, or
     OSError with the guest's errno; paths are absolute, resolved inside the container by the sandbox user.
     """
 
@@ -165,8 +171,15 @@ class Sandbox(Protocol):
     async def start(self, command: Command) -> str:
         """Begin a captured call and return its call id at once; `result` fetches its outcome."""
 
-    async def result(self, call_id: str) -> Completed:
-        """Wait for a started call. Its result is kept by the sandbox until it was returned here. KeyError if unknown."""
+    async def result(self, call_id: str, *, keep: bool = False) -> Completed:
+        """Wait for a started call; KeyError if unknown. Returning it releases the sandbox's own record of it.
+
+        With `keep` the record stays until `release`: journal the outcome first, and a crash in between loses
+        nothing.
+        """
+
+    async def release(self, call_id: str) -> None:
+        """Let the sandbox forget a kept result. No error when there is none."""
 
     async def progress(self, call_id: str, tail_bytes: int = 4096) -> Progress:
         """The last output of a started call without waiting for it. KeyError if unknown."""
@@ -181,15 +194,23 @@ class Sandbox(Protocol):
         """Call ids that have living processes, with their number."""
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
-        """Regular files only; ValueError for a FIFO, socket or device, OSError(EFBIG) past the policy's `file_bytes`."""
+        """Regular files only; ValueError for a FIFO, socket or device, OSError(EFBIG) past the policy's
+        `file_bytes`.
+        """
 
     async def write_file(
-        self, path: str, data: bytes, mode: int | None = None, expect: str | None = None, parents: bool = False
+        self,
+        path: str,
+        data: bytes,
+        mode: int | None = None,
+        expect: str | None = None,
+        parents: bool = False,
     ) -> None:
         """Replace atomically. `mode` is kept from an existing file when not given, else 0o644.
 
         `expect` is the SHA-256 hex digest of the present content, or "" for "must not exist"; otherwise
-        FileExistsError (it exists, or differs). A symlink as the last component is refused with OSError(ELOOP).
+        FileExistsError (it exists, or differs). A symlink as the last component is refused with
+        OSError(ELOOP).
         """
 
     async def stat(self, path: str) -> FileStat:

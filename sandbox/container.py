@@ -1,0 +1,324 @@
+"""The sandbox: one container, its init, and the surface of `protocol.Sandbox` over the wire between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from policies import Policy
+from sandbox.calls import Call
+from sandbox.channel import Channel, Fault
+from sandbox.copyin import CopyReport
+from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
+from sandbox.files import Files
+from sandbox.frames import Living, Request, Spawn, SpawnFlag, decode_calls
+from sandbox.hardening import WORKSPACE
+from sandbox.protocol import Chunk, Command, Completed, FileStat, Progress
+
+STDIN_INLINE = 32_768
+LEASE_DETACHED_S = 24 * 3600.0
+
+
+@dataclass(eq=False)
+class DockerSandbox:
+    """A running session container, made by `lifecycle`; the contract is `protocol.Sandbox`."""
+
+    ref: str
+    policy: Policy
+    channel: Channel
+    environment: Mapping[str, str]
+    ended: Callable[[], Awaitable[None]]
+    """Removes the container and lets go of what belongs to it."""
+    detached: Callable[[], Awaitable[None]]
+    copy_report: CopyReport | None = None
+    """What went into the workspace."""
+    calls: dict[str, Call] = field(default_factory=dict)
+    """Begun and not yet returned."""
+    limits_of: dict[str, int] = field(default_factory=dict)
+    _closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._files = Files(self.channel, self.policy.limits.file_bytes)
+
+    # --- commands ---
+
+    async def run(self, command: Command) -> Completed:
+        call = self._begin(command)
+        try:
+            rest = await self._feed(call, command)
+            try:
+                return await self._finish(call)
+            finally:
+                if rest is not None:
+                    rest.cancel()
+        except asyncio.CancelledError:
+            with contextlib.suppress(SandboxError, OSError, KeyError):
+                call.kill(cancel=True)
+                await asyncio.shield(self._finish(call))
+            raise
+
+    async def start(self, command: Command) -> str:
+        if command.call_id is not None and command.call_id in self.calls:
+            return command.call_id
+        call = self._begin(command)
+        feeding = await self._feed(call, command)
+        if feeding is not None:
+            call.done.add_done_callback(lambda _: feeding.cancel())
+        await asyncio.sleep(0)
+        return call.call_id
+
+    async def result(self, call_id: str, *, keep: bool = False) -> Completed:
+        return await self._finish(self.calls[call_id], keep=keep)
+
+    async def release(self, call_id: str) -> None:
+        call = self.calls.get(call_id)
+        if call is not None and call.done.done():
+            self._let_go(call)
+
+    async def progress(self, call_id: str, tail_bytes: int = 4096) -> Progress:
+        call = self.calls.get(call_id) or self._job(call_id)
+        try:
+            return await call.progress(tail_bytes)
+        except Fault:
+            raise KeyError(call_id) from None
+        finally:
+            if call_id not in self.calls:
+                self.channel.forget(call.number)
+
+    async def send_stdin(self, call_id: str, data: bytes, *, close: bool = False) -> None:
+        await self.calls[call_id].send(data, close=close)
+
+    async def kill(self, call_id: str) -> None:
+        self.channel.send(Request.KILL, _number(call_id), aux=1)
+
+    async def jobs(self) -> Mapping[str, int]:
+        known = decode_calls(await self.channel.ask(Request.CALLS))
+        return {f"{one.id:016x}": one.processes for one in known if one.processes}
+
+    @contextlib.asynccontextmanager
+    async def spawn(self, command: Command) -> AsyncIterator[DockerProcess]:
+        call = self._begin(command, carried=True)
+        feeding = await self._feed(call, command)
+        try:
+            yield DockerProcess(call, self)
+        finally:
+            if feeding is not None:
+                feeding.cancel()
+            with contextlib.suppress(SandboxGone):
+                if call.call_id in self.calls:
+                    call.kill(cancel=not call.done.done())
+                    await asyncio.shield(self._end_of(call))
+
+    async def _end_of(self, call: Call) -> None:
+        with contextlib.suppress(SandboxError, OSError, KeyError, Fault):
+            await call.wait_discarding()
+            await self._finish(call)
+
+    def _job(self, call_id: str) -> Call:
+        """A waiter for a call whose result was returned, or that another host began."""
+        call = Call(self.channel, _number(call_id))
+        self.channel.listen(call.number, call)
+        return call
+
+    def _begin(self, command: Command, *, carried: bool = False) -> Call:
+        if self._closed:
+            raise SandboxGone("the sandbox is gone: it was closed")
+        number = _number(command.call_id or f"{secrets.randbits(64) | 1 << 63:016x}")
+        known = self.calls.get(f"{number:016x}")
+        if known is not None:
+            return known
+        spawn = self._request(command, carried=carried)
+        frames = spawn.encode(self.channel.epoch, number)
+        call = Call(self.channel, number, carried)
+        call.given(len(spawn.stdin))
+        self.channel.listen(number, call)
+        self.channel.send_raw(frames)
+        self.calls[call.call_id] = call
+        self.limits_of[call.call_id] = command.output_bytes
+        return call
+
+    def _request(self, command: Command, *, carried: bool) -> Spawn:
+        limits = self.policy.limits
+        own = "root" if self.policy.container.user == "root" else "sandbox"
+        if command.user not in (None, own):
+            raise SandboxRefused(
+                f"commands of this sandbox run as {own!r}; its policy does not give {command.user!r}"
+            )
+        if command.tty is None and not 2 <= command.output_bytes <= 16 << 20:
+            raise ValueError("output_bytes is between 2 and 16 MiB")
+        timeout_s = limits.command_s if command.timeout_s is None else command.timeout_s
+        if not 0 < timeout_s <= 7 * 86_400:
+            raise ValueError("timeout_s is above 0 and at most a week")
+        environment = {**self.environment, **command.env}
+        if any("=" in name or not name for name in command.env):
+            raise ValueError("an environment variable has a name, without `=`")
+        flags = SpawnFlag.CARRY if carried else SpawnFlag(0)
+        inline = b""
+        rows, columns = command.tty or (0, 0)
+        if command.tty is not None:
+            flags |= SpawnFlag.TTY
+            environment.setdefault("TERM", "xterm-256color")
+        if command.stdin is None or len(command.stdin) > STDIN_INLINE:
+            flags |= SpawnFlag.STDIN
+        else:
+            inline = command.stdin
+            flags |= SpawnFlag.STDIN_EOF if command.tty is None or inline else SpawnFlag(0)
+        return Spawn(
+            argv=[word.encode("utf-8", "surrogateescape") for word in command.argv],
+            cwd=_absolute(command.cwd or WORKSPACE),
+            env={_bytes(name): _bytes(value) for name, value in environment.items()},
+            flags=flags,
+            timeout_ms=max(1, round(timeout_s * 1000)),
+            grace_ms=round(limits.grace_s * 1000),
+            output_bytes=max(2, command.output_bytes),
+            spill_bytes=limits.spill_bytes,
+            rows=rows,
+            columns=columns,
+            stdin=inline,
+        )
+
+    async def _feed(self, call: Call, command: Command) -> asyncio.Task[None] | None:
+        """The part of standard input that did not fit into the request, beside whatever else goes on."""
+        if command.stdin is None or len(command.stdin) <= STDIN_INLINE:
+            return None
+        return asyncio.create_task(_pour(call, command.stdin), name="standard input")
+
+    async def _finish(self, call: Call, *, keep: bool = False) -> Completed:
+        try:
+            completed = await call.completed(self.limits_of.get(call.call_id, 16 << 20))
+        except (OSError, KeyError, SandboxError):
+            self._forget(call)
+            raise
+        if not keep:
+            self._let_go(call)
+        return completed
+
+    def _let_go(self, call: Call) -> None:
+        if self.calls.get(call.call_id) is call:
+            with contextlib.suppress(SandboxGone):
+                call.acknowledge()
+            self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        self.calls.pop(call.call_id, None)
+        self.limits_of.pop(call.call_id, None)
+        self.channel.forget(call.number)
+
+    def resume(self, known: list[Living]) -> None:
+        """Take over the calls another host began: those that run, and those whose result it did not take."""
+        for one in known:
+            if one.state in (1, 2):
+                call = Call(self.channel, one.id)
+                self.calls[call.call_id] = call
+                self.channel.listen(one.id, call)
+
+    def stop_for_disk(self) -> None:
+        """End every running command: the workspace outgrew its limit."""
+        for call in self.calls.values():
+            if not call.done.done():
+                call.disk_exceeded = True
+                call.kill(cancel=False)
+
+    # --- files ---
+
+    async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
+        return await self._files.read(path, offset, limit)
+
+    async def write_file(
+        self,
+        path: str,
+        data: bytes,
+        mode: int | None = None,
+        expect: str | None = None,
+        parents: bool = False,
+    ) -> None:
+        await self._files.write(path, data, mode, expect, parents)
+
+    async def stat(self, path: str) -> FileStat:
+        return await self._files.stat(path)
+
+    async def list_dir(self, path: str) -> list[FileStat]:
+        return await self._files.list(path)
+
+    # --- the end ---
+
+    async def detach(self) -> str:
+        await self.channel.ask(Request.LEASE, int(LEASE_DETACHED_S * 1000).to_bytes(8, "little"))
+        self._closed = True
+        await self.detached()
+        self.channel.close()
+        return self.ref
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(SandboxGone):
+                self.channel.send(Request.SHUTDOWN, 0)
+                await asyncio.sleep(0)
+            self.channel.close()
+            await asyncio.shield(self.ended())
+
+
+@dataclass(eq=False)
+class DockerProcess:
+    """A carried call; see `protocol.Process`."""
+
+    call: Call
+    box: DockerSandbox
+
+    @property
+    def call_id(self) -> str:
+        return self.call.call_id
+
+    async def send(self, data: bytes) -> None:
+        await self.call.send(data)
+
+    async def close_stdin(self) -> None:
+        await self.call.send(b"", close=True)
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self.call.chunks()
+
+    async def wait(self) -> Completed:
+        await self.call.wait_discarding()
+        completed = await self.box._finish(self.call)
+        return replace(completed, stdout=b"", stderr=b"")
+
+    async def signal(self, number: int) -> None:
+        if not 1 <= number <= 64:
+            raise ValueError("a signal is a number from 1 to 64")
+        self.call.channel.send(Request.SIGNAL, self.call.number, aux=number)
+
+    async def kill(self) -> None:
+        self.call.kill(cancel=True)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        payload = rows.to_bytes(2, "little") + columns.to_bytes(2, "little")
+        self.call.channel.send(Request.RESIZE, self.call.number, payload)
+
+
+async def _pour(call: Call, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError, SandboxGone):  # a command may end without reading it all
+        await call.send(data, close=True)
+
+
+def _number(call_id: str) -> int:
+    if len(call_id) != 16 or not all(digit in "0123456789abcdef" for digit in call_id):
+        raise ValueError(f"a call id is 16 lower-case hex digits, not {call_id!r}")
+    number = int(call_id, 16)
+    if number < 1 << 32:
+        raise ValueError("a call id is at least 2**32: lower numbers are the wire's own")
+    return number
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _absolute(path: str) -> bytes:
+    if not path.startswith("/"):
+        raise ValueError(f"{path!r} is not an absolute path inside the sandbox")
+    return _bytes(path)
