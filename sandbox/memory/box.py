@@ -96,8 +96,15 @@ class MemorySandbox:
     def spawn(self, command: Command) -> MemorySpawn:
         return MemorySpawn(self, command)
 
-    async def result(self, call_id: str) -> Completed:
-        return await self._outcome(self._known(call_id))
+    async def result(self, call_id: str, *, keep: bool = False) -> Completed:
+        call = self._known(call_id)
+        return await (asyncio.shield(call.outcome) if keep else self._outcome(call))
+
+    async def release(self, call_id: str) -> None:
+        self._check()
+        call = self._calls.get(call_id)
+        if call is not None and call.outcome.done():
+            call.returned = True
 
     async def progress(self, call_id: str, tail_bytes: int = 4096) -> Progress:
         call = self._known(call_id)
