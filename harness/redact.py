@@ -68,22 +68,18 @@ class Redactor:
         r"""`text` with secrets replaced, and unpaired surrogates spelt out (`\udc80`): it can be encoded."""
         if len(text) < SHORTEST and text.isascii():
             return text
-        text = encodable(text)
-        # A plain search is much quicker than the alternation, and mostly finds nothing.
-        if self._exact is not None and any(form in text for form in self.forms):
-            text = self._exact.sub(lambda match: f"‹redacted:{self._names[match[0]]}›", text)
-        for hint, shape in _HINTS:
-            if hint in text:
-                text = shape.pattern.sub(shape.replacement, text)
-        return text
+        return _shapes_replaced(self.exact(encodable(text)))
 
-    def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where `text` has something to be replaced."""
-        if self._exact is not None:
-            yield from (match.span() for match in self._exact.finditer(text))
-        for hint, shape in _HINTS:
-            if hint in text:
-                yield from (match.span() for match in shape.pattern.finditer(text))
+    def exact(self, text: str) -> str:
+        """`text` with known secrets replaced, and nothing else."""
+        # A plain search is much quicker than the alternation, and mostly finds nothing.
+        if self._exact is None or not any(form in text for form in self.forms):
+            return text
+        return self._exact.sub(lambda match: f"‹redacted:{self._names[match[0]]}›", text)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where known secrets stand in `text`."""
+        return [match.span() for match in self._exact.finditer(text)] if self._exact else []
 
     def stream(self) -> StreamRedactor:
         """For text that comes in pieces."""
@@ -141,35 +137,25 @@ class StreamRedactor:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._heads = {form[:_HEAD] for form in redactor.forms}
-        self._held = ""
+        # Two stages, as in `Redactor.text`: shapes are looked for in what the first stage lets through.
+        self._raw = ""
+        self._words = ""
 
     def feed(self, piece: str) -> str:
         """What can be shown by now."""
-        held = self._held + piece
-        cut = self._undecided(held)
-        self._held = held[cut:]
-        return self._redactor.text(held[:cut])
+        raw = self._raw + encodable(piece)
+        cut = _outside(self._redactor.spans(raw), self._begun_secret(raw))
+        self._raw = raw[cut:]
+        words = self._words + self._redactor.exact(raw[:cut])
+        cut = _begun_shape(words)
+        self._words = words[cut:]
+        return _shapes_replaced(words[:cut])
 
     def flush(self) -> str:
         """The rest, when the text has ended."""
-        rest, self._held = self._held, ""
-        return self._redactor.text(rest)
-
-    def _undecided(self, text: str) -> int:
-        """From where on the text must be held."""
-        low = max(0, len(text) - MOST_HELD)
-        opened = OPENED.search(text, low)
-        cut = opened.start() if opened else len(text)
-        cut = min(cut, self._begun_secret(text))
-        spans = list(self._redactor.spans(text))
-        # A cut must not fall into a secret nor into a word; one correction may need the other.
-        while True:
-            word = WORD.search(text, max(low, cut - MOST_HELD), cut)
-            moved = word.start() if word else cut
-            moved = min([moved, *(start for start, end in spans if start < moved < end)])
-            if moved == cut:
-                return cut
-            cut = moved
+        rest = self._words + self._redactor.exact(self._raw)
+        self._raw = self._words = ""
+        return _shapes_replaced(rest)
 
     def _begun_secret(self, text: str) -> int:
         """Where the text's end may be the beginning of a known secret."""
@@ -182,6 +168,32 @@ class StreamRedactor:
             ):
                 return start
         return len(text)
+
+
+def _shapes_replaced(text: str) -> str:
+    for hint, shape in _HINTS:
+        if hint in text:
+            text = shape.pattern.sub(shape.replacement, text)
+    return text
+
+
+def _begun_shape(text: str) -> int:
+    """Where the text's end may be the beginning of a credential."""
+    low = max(0, len(text) - MOST_HELD)
+    opened = OPENED.search(text, low)
+    cut = opened.start() if opened else len(text)
+    spans = [match.span() for hint, shape in _HINTS if hint in text for match in shape.pattern.finditer(text)]
+    # A cut must fall neither into a shape nor into a word; one correction may need the other.
+    while True:
+        word = WORD.search(text, max(low, cut - MOST_HELD), cut)
+        moved = _outside(spans, word.start() if word else cut)
+        if moved == cut:
+            return cut
+        cut = moved
+
+
+def _outside(spans: list[tuple[int, int]], cut: int) -> int:
+    return min([cut, *(start for start, end in spans if start < cut < end)])
 
 
 def encodable(text: str) -> str:

@@ -24,7 +24,7 @@ _KEY_HEADER = r"-----BEGIN\ [A-Z0-9 ]{0,40}PRIVATE\ KEY(?:\ BLOCK)?-----"
 _KEY_LINE = rf"(?:{_GAP}(?:[A-Za-z-]{{1,40}}:\ [^\n\\]{{0,200}}+|[A-Za-z0-9+/=]{{16,}}+))"
 _PRIVATE_KEY = rf"""
     {_KEY_HEADER} {_KEY_LINE}++
-    (?:{_GAP}[A-Za-z0-9+/=]{{1,15}}(?={_GAP}-----END|\s*\Z))?
+    (?:{_GAP}[A-Za-z0-9+/=]{{1,15}}(?={_GAP}-----END))?
     (?:{_GAP}-----END\ [A-Z0-9 ]{{0,40}}PRIVATE\ KEY(?:\ BLOCK)?-----)?
 """
 
@@ -50,7 +50,7 @@ SHAPES = (
     Shape(
         ("uthorization", "UTHORIZATION"),
         re.compile(
-            r"""((?i:authorization)\\?["']?\s{0,8}[:=]\s{0,8}\\?["']?(?i:bearer|basic|token|digest)\s{1,8})[^\s"'\\]{6,}+"""
+            r"""((?i:authorization)\\?["']?\s{0,8}[:=]\s{0,8}\\?["']?(?i:bearer|basic|token|digest)\s{1,8})[^\s"'\\‹]{6,}+"""
         ),
         "\\1‹redacted:pattern›",
     ),

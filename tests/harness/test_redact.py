@@ -89,7 +89,7 @@ def test_short_values_are_not_looked_for_and_say_so():
         ("https://me:pa55word@git.test/x", "https://me:‹redacted:pattern›@git.test/x"),
         (f"a\n{KEY_BLOCK}\nb", "a\n‹redacted:pattern›\nb"),
         (json.dumps(KEY_BLOCK), '"‹redacted:pattern›"'),
-        (KEY_BLOCK[:80], "‹redacted:pattern›"),
+        (KEY_BLOCK[:90], "‹redacted:pattern›"),
     ],
 )
 def test_shapes_of_credentials_are_replaced(text, shown):
