@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from typing import Any, NoReturn
 
-from harness.messages import Call, JsonObject
+from harness.messages import Call, JsonObject, Part, Result
+from harness.providers.base import Stop
 
 
 def clean(text: str) -> str:
@@ -35,6 +38,35 @@ def parse_call(call_id: str, name: str, arguments: str | JsonObject | None) -> C
     if not isinstance(value, dict):
         return Call(id=call_id, name=clean(name), malformed=clean(arguments))
     return Call(id=call_id, name=clean(name), arguments=value)
+
+
+def cut_short(parts: list[Part], stop: Stop) -> tuple[Part, ...]:
+    """The parts of a reply that ended at `stop`; a call that was cut before its arguments began is malformed.
+
+    Otherwise it would look like a call that needs none, and run.
+    """
+    last = parts[-1] if parts else None
+    if stop == "length" and isinstance(last, Call) and not last.arguments and last.malformed is None:
+        parts = [*parts[:-1], last.model_copy(update={"malformed": ""})]
+    return tuple(parts)
+
+
+def sent_arguments(call: Call) -> JsonObject:
+    """The arguments as they go back to a model: always an object, because services refuse what is none."""
+    return call.arguments if call.malformed is None else {"malformed_json": call.malformed}
+
+
+def sent_result(result: Result) -> str:
+    """A result's text for services that have no field for failure."""
+    return result.content if result.error is None else f"[{result.error}] {result.content}"
+
+
+def safe_id(call_id: str) -> str:
+    """A call id every service accepts (letters, digits, `_`, `-`, at most 64), the same for the same id."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", call_id):
+        return call_id
+    digest = hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', call_id)[:48]}_{digest}"
 
 
 def clean_json(value: Any) -> Any:

@@ -1,27 +1,78 @@
-"""Which model (`provider:model`): from a name on the command line to an open provider."""
+"""Which model (`provider:model`): from a name on the command line to an open provider.
+
+A key goes only where it is meant to: `anthropic` and `openai` send theirs to their own service, or to the
+base URL that was named for them; `openai-chat`, which may talk to anybody, has a variable of its own and
+sends OpenAI's key only to OpenAI.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harness.errors import UsageError
-from harness.providers.base import Provider
+from harness.providers.anthropic import AnthropicProvider
+from harness.providers.base import Provider, ProviderError
+from harness.providers.openai import OpenAIProvider
+from harness.providers.openai_chat import OpenAIChatProvider
+from harness.providers.replay import ReplayProvider
 from harness.providers.scripted import ScriptedProvider
+from harness.store import Store, home
 
-FORMS = ("scripted:FILE",)
+FORMS = (
+    "anthropic:MODEL",
+    "openai:MODEL",
+    "openai-chat:MODEL (any server, with --base-url)",
+    "scripted:FILE",
+    "replay:SESSION",
+)
+CHAT_KEY = "OPENAI_CHAT_API_KEY"
 
 
 def open_provider(name: str, *, base_url: str | None = None, env: Mapping[str, str] = os.environ) -> Provider:
-    """The provider that `name` asks for. Nothing is sent anywhere yet.
+    """The provider that `name` asks for. Nothing is sent anywhere yet, and no SDK is loaded.
 
-    Raises UsageError for a name that is none, and ProviderError("auth") naming the variable that should hold
-    the key.
+    Raises UsageError for a name or a base URL that is none, and ProviderError("auth") that names the variable
+    where the key is looked for.
     """
     kind, _, model = name.partition(":")
-    if not model:
-        raise UsageError(f"no model in {name!r}: give one of {', '.join(FORMS)}")
-    if kind == "scripted":
-        return ScriptedProvider.from_file(Path(model))
-    raise UsageError(f"no provider {kind!r}: give one of {', '.join(FORMS)}")
+    if base_url is not None:
+        _check_url(base_url)
+    match kind:
+        case _ if not model.strip():
+            raise UsageError(f"no model in {name!r}: give one of {', '.join(FORMS)}")
+        case "anthropic":
+            url = base_url or env.get("ANTHROPIC_BASE_URL")
+            return AnthropicProvider(model, api_key=_key(env, "ANTHROPIC_API_KEY"), base_url=url)
+        case "openai":
+            url = base_url or env.get("OPENAI_BASE_URL")
+            return OpenAIProvider(model, api_key=_key(env, "OPENAI_API_KEY"), base_url=url)
+        case "openai-chat" if base_url is None:
+            return OpenAIChatProvider(model, api_key=_key(env, CHAT_KEY, "OPENAI_API_KEY"))
+        case "openai-chat":
+            # Local servers ask for no key, and the SDK for some key.
+            return OpenAIChatProvider(model, api_key=env.get(CHAT_KEY) or "none", base_url=base_url)
+        case "scripted" | "replay" if base_url is not None:
+            raise UsageError(f"{kind} asks no service: a base URL has no meaning for {name!r}")
+        case "scripted":
+            return ScriptedProvider.from_file(Path(model))
+        case "replay":
+            path = Path(model)
+            return ReplayProvider.from_journal(path if path.exists() else Store(home(env)).session(model))
+        case _:
+            raise UsageError(f"no provider {kind!r}: give one of {', '.join(FORMS)}")
+
+
+def _key(env: Mapping[str, str], *names: str) -> str:
+    for name in names:
+        if key := env.get(name, "").strip():
+            return key
+    raise ProviderError("auth", f"no key for the model's service: set {' or '.join(names)}")
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError(f"{url!r} is not a base URL: give one like http://localhost:8080/v1")

@@ -14,14 +14,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from harness.messages import JsonObject
 from harness.providers.base import Delta, ProviderError, Reply
 from harness.providers.faults import answered, one_line
+
+_T = TypeVar("_T")
 
 _EVENT_BYTES = 32 << 20
 """The largest single event; a whole reply is repeated in the last one of some services."""
@@ -41,6 +44,9 @@ class Clocks:
     """The whole reply."""
     trailer_s: float = 5.0
     """For what may follow a whole reply (usage); then the reply is taken as it is."""
+
+
+CLOCKS = Clocks()
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Response(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
-    def iter_bytes(self) -> AsyncIterator[bytes]: ...
+    def iter_bytes(self) -> AsyncGenerator[bytes, None]: ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ async def stream_reply(
     deadline = asyncio.get_running_loop().time() + clocks.reply_s
     async with AsyncExitStack() as stack:
         response = await _open(service, stack, opening)
-        chunks = response.iter_bytes()
+        chunks = await stack.enter_async_context(aclosing(response.iter_bytes()))
         decoder, spoke = EventDecoder(service.name), False
         while True:
             patience = clocks.idle_s if spoke else clocks.first_s
@@ -105,12 +111,12 @@ async def stream_reply(
             if not chunk:
                 break
             for event in decoder.feed(chunk):
-                for delta in reader.feed(event):
+                for delta in _understood(service, partial(_listed, reader, event)):
                     spoke = True
                     yield delta
         if not reader.complete:
             raise decoder.unfinished()
-    yield reader.reply()
+    yield _understood(service, reader.reply)
 
 
 async def _open(
@@ -160,6 +166,19 @@ async def _next(
         raise ProviderError(
             "dropped", one_line(f"the connection to {service.name} broke: {_cause(exc)}", service.hide)
         ) from exc
+
+
+def _listed(reader: Reader, event: Event) -> list[Delta]:
+    return list(reader.feed(event))
+
+
+def _understood(service: Service, read: Callable[[], _T]) -> _T:
+    """What a reader makes of the answer; an answer of the wrong shape is garbage, not a bug of ours."""
+    try:
+        return read()
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as exc:
+        text = f"{service.name} sent an event of the wrong shape ({type(exc).__name__}: {exc})"
+        raise ProviderError("garbage", one_line(text, service.hide)) from exc
 
 
 async def _excerpt(service: Service, response: Response) -> str:

@@ -1,0 +1,125 @@
+"""The replayed model: the replies a session recorded, as long as it is asked the same again.
+
+Every request is compared with the recorded conversation up to the reply that is due. Where they differ the
+session has drifted, and what the model would have said is unknown: it ends there, with the first differing
+byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
+from typing import get_args
+
+from harness.errors import UsageError
+from harness.events import CallOutcome, Entry, MessageAdded
+from harness.messages import Message, Result, Text, Thinking, Usage
+from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
+from harness.reading import read
+
+_REDACTED, _REDACTED_END = "‹redacted:", "›"
+_CONTEXT = 24
+
+
+class ReplayProvider:
+    """Plays the replies of one recorded session, in order. `source` names the recording in messages."""
+
+    name = "replay"
+
+    def __init__(self, entries: Iterable[Entry], *, source: str = "recording") -> None:
+        self.model = source
+        self._messages, self._replies = _conversation(entries)
+        if not self._replies:
+            raise UsageError(f"{source} holds no reply of a model to replay")
+
+    @classmethod
+    def from_journal(cls, path: Path) -> ReplayProvider:
+        """From a journal (its file, or its session's directory); JournalError when it cannot be trusted."""
+        return cls((record.entry for record in read(path)), source=str(path))
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        turn = sum(message.role == "assistant" for message in request.messages)
+        if turn >= len(self._replies):
+            raise self._drift(f"it holds {len(self._replies)} replies and the session asks for one more")
+        position, reply = self._replies[turn]
+        self._compare(request.messages, self._messages[:position])
+        for part in reply.message.parts:
+            if isinstance(part, Text | Thinking) and part.text:
+                yield (TextDelta if isinstance(part, Text) else ThinkingDelta)(part.text)
+                await asyncio.sleep(0)
+        yield reply
+
+    async def aclose(self) -> None:
+        return None
+
+    def _compare(self, now: tuple[Message, ...], recorded: tuple[Message, ...]) -> None:
+        if now == recorded:
+            return
+        for number, (ours, theirs) in enumerate(zip(now, recorded, strict=False), 1):
+            if ours != theirs:
+                self._compare_message(number, ours, theirs)
+        if len(now) != len(recorded):
+            raise self._drift(f"the session sends {len(now)} messages where {len(recorded)} were recorded")
+
+    def _compare_message(self, number: int, now: Message, recorded: Message) -> None:
+        ours, theirs = now.model_dump_json(), recorded.model_dump_json()
+        if _matches(ours, theirs):
+            return
+        at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+        at = min(len(ours), len(theirs)) if at is None else at
+        before = slice(max(0, at - _CONTEXT), at + _CONTEXT)
+        raise self._drift(
+            f"message {number} ({recorded.role}) differs from byte {len(theirs[:at].encode())} on: "
+            f"recorded {theirs[before]!r}, now {ours[before]!r}"
+        )
+
+    def _drift(self, what: str) -> ProviderError:
+        return ProviderError("drift", f"the session drifted from {self.model}: {what}")
+
+
+def _conversation(entries: Iterable[Entry]) -> tuple[tuple[Message, ...], list[tuple[int, Reply]]]:
+    """The messages as the model was sent them, and its replies with their place among them.
+
+    Results are journalled one by one, as calls end; the model got them as one message, in the order of its
+    calls.
+    """
+    messages: list[Message] = []
+    replies: list[tuple[int, Reply]] = []
+    results: dict[str, Result] = {}
+    for entry in entries:
+        if isinstance(entry, CallOutcome):
+            results[entry.result.call_id] = entry.result
+        if not isinstance(entry, MessageAdded):
+            continue
+        if results and entry.message.role != "tool":
+            calls = replies[-1][1].message.calls if replies else ()
+            order = [call.id for call in calls if call.id in results]
+            messages.append(Message(role="tool", parts=tuple(results[call_id] for call_id in order)))
+        results.clear()
+        if entry.message.role == "assistant":
+            replies.append((len(messages), Reply(entry.message, entry.usage or Usage(), _stop(entry))))
+        messages.append(entry.message)
+    return tuple(messages), replies
+
+
+def _stop(entry: MessageAdded) -> Stop:
+    for stop in get_args(Stop):
+        if stop == entry.stop:
+            return stop  # type: ignore[no-any-return]
+    return "calls" if entry.message.calls else "end"
+
+
+def _matches(now: str, recorded: str) -> bool:
+    """Equal, where a redaction in the recording stands for any text."""
+    head, *rest = recorded.split(_REDACTED)
+    if not rest or not now.startswith(head):
+        return False
+    at = len(head)
+    pieces = [piece.partition(_REDACTED_END)[2] for piece in rest]
+    for piece in pieces[:-1]:
+        at = now.find(piece, at)
+        if at < 0:
+            return False
+        at += len(piece)
+    return len(now) - at >= len(pieces[-1]) and now.endswith(pieces[-1])
