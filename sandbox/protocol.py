@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from policies import Policy
 
@@ -228,4 +228,4 @@ class Sandbox(Protocol):
 
 class SpawnContext(Protocol):
     async def __aenter__(self) -> Process: ...
-    async def __aexit__(self, *exc_info: object) -> None: ...
+    async def __aexit__(self, *exc_info: Any) -> bool | None: ...
