@@ -53,6 +53,10 @@ class Interrupt:
         """Say something to the model; it reads it before its next step."""
         self._steering.append(text)
 
+    @property
+    def has_steering(self) -> bool:
+        return bool(self._steering)
+
     def take_steering(self) -> list[str]:
         texts = list(self._steering)
         self._steering.clear()

@@ -81,6 +81,8 @@ class Outcome:
     content: str
     error: Code | None = None
     details: JsonObject = field(default_factory=dict)
+    held: str | None = None
+    """The execution id whose record the sandbox keeps until this outcome is in the journal."""
 
 
 OnOutput = Callable[[str, int], None]

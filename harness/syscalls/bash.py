@@ -78,7 +78,7 @@ async def bash(context: Context, arguments: Bash) -> Outcome:
         job.done = done
         notes.append(f"{done.jobs} processes it started still run; `job` calls them {job.name}")
     moved = await _carry_over(context, command.cwd or session.cwd, done)
-    return outcome(done, command.timeout_s or context.limits.command_s, *notes, *moved)
+    return outcome(done, command.timeout_s or context.limits.command_s, exec_id, *notes, *moved)
 
 
 async def find_tools(session: Session, box: Sandbox) -> Tools:
@@ -154,12 +154,12 @@ async def _wait(context: Context, seconds: float) -> Completed | None:
     box, exec_id = context.sandbox, context.exec_id
     try:
         async with asyncio.timeout(seconds):
-            return await box.result(exec_id)
+            return await box.result(exec_id, keep=True)
     except TimeoutError:
         return None
     except asyncio.CancelledError:
         await box.kill(exec_id)
-        return replace(await box.result(exec_id), cancelled=True)
+        return replace(await box.result(exec_id, keep=True), cancelled=True)
 
 
 async def _as_job(context: Context, arguments: Bash) -> Outcome:
@@ -241,4 +241,4 @@ async def kill_job(box: Sandbox, job: Job) -> None:
     """End all that is left of a job, and keep its result."""
     await box.kill(job.exec_id)
     if job.done is None:
-        job.done = await box.result(job.exec_id)
+        job.done = await box.result(job.exec_id, keep=True)

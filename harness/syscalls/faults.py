@@ -39,6 +39,17 @@ _BY_TYPE: tuple[tuple[type[OSError], int], ...] = (
 @contextmanager
 def told(path: str) -> Iterator[None]:
     """Turn what a file operation on `path` raises into Refused; a sandbox that is gone stays what it is."""
+    with guarded(path):
+        try:
+            yield
+        except ValueError as exc:
+            text = f"{path}: only regular files can be read and written ({exc})"
+            raise Refused("special_file", text) from exc
+
+
+@contextmanager
+def guarded(path: str) -> Iterator[None]:
+    """The same for everything but ValueError, which elsewhere is our own mistake."""
     try:
         yield
     except Busy as exc:
@@ -49,5 +60,3 @@ def told(path: str) -> Iterator[None]:
         number = exc.errno or next((known for kind, known in _BY_TYPE if isinstance(exc, kind)), 0)
         code, hint = _BY_ERRNO.get(number, ("failed", exc.strerror or "the operation failed"))
         raise Refused(code, f"{path}: {hint}") from exc
-    except ValueError as exc:
-        raise Refused("special_file", f"{path}: only regular files can be read and written ({exc})") from exc

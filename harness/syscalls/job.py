@@ -93,7 +93,7 @@ async def _poll(context: Context, found: Job, wait_s: float) -> Outcome:
         try:
             # A moment at least, so that what has ended is seen to have ended.
             async with asyncio.timeout(max(wait_s, 0.05)):
-                found.done = await context.sandbox.result(found.exec_id)
+                found.done = await context.sandbox.result(found.exec_id, keep=True)
         except TimeoutError:
             return await _running(context, found)
         except KeyError:
@@ -131,6 +131,7 @@ def _ended(context: Context, found: Job) -> Outcome:
         # Being ended is what `kill` was asked for, and no failure of this call.
         None if code == "cancelled" else code,
         details,
+        found.exec_id,
     )
 
 

@@ -84,14 +84,14 @@ def ending(done: Completed, timeout_s: float) -> tuple[Code | None, str]:
     return None, f"exit code {done.exit_code}{hints.get(done.exit_code, '')}"
 
 
-def outcome(done: Completed, timeout_s: float, *notes: str) -> Outcome:
+def outcome(done: Completed, timeout_s: float, held: str, *notes: str) -> Outcome:
     """The whole of a finished command as a result. Its last line is ours, whatever the command printed."""
     code, sentence = ending(done, timeout_s)
     body = streams(done)
     took = f"it took {done.duration_s:.0f} s" if done.duration_s >= LONG_S and not done.timed_out else ""
     quiet = "" if body else "no output"
     tail = "; ".join(part for part in (sentence, quiet, took, *notes) if part)
-    return Outcome(f"{body}\n[{tail}]".lstrip("\n"), code, facts(done))
+    return Outcome(f"{body}\n[{tail}]".lstrip("\n"), code, facts(done), held)
 
 
 def facts(done: Completed) -> JsonObject:

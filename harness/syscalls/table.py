@@ -19,7 +19,7 @@ _ROWS = (
         "bash",
         "Run shell text in the sandbox and wait for its end. The working directory carries over to the next "
         "call; variables and functions do not. Standard input is empty. Long output is shown as head and "
-        "tail, with the path of a file that holds all of it. What runs on for long comes back as a job, see `job`.",
+        "tail, with the path of a file that holds all of it. What runs for long comes back as a job (`job`).",
         bash.Bash,
         bash.access,
         bash.bash,

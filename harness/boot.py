@@ -1,0 +1,241 @@
+"""Boot: everything a session needs, started in order, one line a subsystem, and ended in the reverse order.
+
+What is wrong with the request itself (policy, model, engine, image) is raised before anything is made. From
+the session's first journal entry on, every end is a SessionEnded in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import harness
+from harness.budget import Budget, allowance
+from harness.calls import Approver, Devices, nobody
+from harness.errors import BudgetSpent, JournalError, UsageError
+from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
+from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
+from harness.interrupt import Interrupt
+from harness.journal import Journal
+from harness.kernel import Kernel, Price, run_turn
+from harness.machine import Machine, docker_machine
+from harness.messages import Usage
+from harness.prompt import system_prompt
+from harness.providers.base import Provider, ProviderError
+from harness.providers.models import open_provider
+from harness.providers.prices import cost_usd
+from harness.recorder import Recorder
+from harness.session import Session
+from harness.store import Store, home
+from policies.load import PROJECT_FILE, digest, load_project
+from policies.schema import Policy
+from policies.tighten import tighten
+from sandbox.errors import SandboxError
+from sandbox.protocol import SandboxSpec
+
+Status = Literal[
+    "done", "failed", "refused", "budget", "provider", "sandbox", "journal", "interrupted", "killed"
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to run. Everything but task, model and policy has a default."""
+
+    task: str
+    model: str
+    """`provider:model`."""
+    policy: Policy
+    """The user's; a workspace's own file can only tighten it."""
+    workspace: Path | None = None
+    """Copied in; None for a session without the user's files."""
+    image: str | None = None
+    """Instead of the policy's."""
+    runtime: Literal["runc", "runsc"] | None = None
+    """Instead of the policy's."""
+    base_url: str | None = None
+    home: Path | None = None
+    """Where sessions are kept; None for the user's own place."""
+    watched: bool = True
+    """Whether anybody looks at the output of running commands."""
+    approver: Approver = nobody
+
+
+@dataclass(frozen=True)
+class _End:
+    """Why a session ends, before its changes are counted."""
+
+    status: Status
+    exit_code: int
+    reason: str
+
+
+async def run(
+    options: RunOptions,
+    emit: Callable[[Event], None],
+    interrupt: Interrupt,
+    *,
+    machine: Callable[[], AbstractAsyncContextManager[Machine]] = docker_machine,
+) -> SessionEnded:
+    """A session from its first to its last entry. Cancelling the task ends it at once, container included.
+
+    Raises PolicyError, UsageError, ProviderError, SandboxError or JournalError where no session could begin.
+    """
+    async with AsyncExitStack() as stack:
+        # The policy: the user's, tightened by the project's.
+        policy, ignored = await asyncio.to_thread(_policy, options)
+        # The model.
+        provider = open_provider(options.model, base_url=options.base_url)
+        stack.push_async_callback(provider.aclose)
+        price = _price(options.model, policy)
+        # The engine, and the image it would start.
+        engine = await stack.enter_async_context(machine())
+        image = options.image or policy.container.image
+        image_digest = await engine.digest(image)
+        # The session's directory and journal: from here on everything is recorded.
+        directory = Store(options.home or home()).new_session()
+        journal = Journal.create(directory)
+        stack.callback(journal.close)
+        recorder = Recorder(journal, emit)
+        await recorder.record(
+            SessionStarted(
+                session=directory.name,
+                task=options.task,
+                model=options.model,
+                policy=policy.model_dump(mode="json"),
+                policy_digest=digest(policy),
+                image=image,
+                image_digest=image_digest,
+                runtime=options.runtime or policy.container.runtime,
+                workspace=None if options.workspace is None else str(options.workspace),
+                harness_version=harness.__version__,
+            ),
+            *ignored,
+        )
+        session = Session(Budget(allowance(policy.limits)))
+        spec = SandboxSpec(
+            policy=policy,
+            image=image,
+            workspace=options.workspace,
+            state=directory,
+            session=directory.name,
+            runtime=options.runtime,
+        )
+        # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
+        live = _Live(options, policy, provider, price, engine, recorder, interrupt, session)
+        try:
+            end = await _guarded(live, spec)
+        except asyncio.CancelledError:
+            killed = _End("killed", INTERRUPTED, "the session was left at once")
+            await _close(live, killed, directory)
+            raise
+        except Exception as exc:
+            fault = _End("failed", INTERNAL, f"a fault of usermode itself: {type(exc).__name__}: {exc}")
+            await _close(live, fault, directory)
+            raise
+        return await _close(live, end, directory)
+
+
+@dataclass(frozen=True)
+class _Live:
+    """A session that has begun."""
+
+    options: RunOptions
+    policy: Policy
+    provider: Provider
+    price: Price
+    engine: Machine
+    recorder: Recorder
+    interrupt: Interrupt
+    session: Session
+
+
+async def _guarded(live: _Live, spec: SandboxSpec) -> _End:
+    """The session's life; what ends it early, told apart: a broken sandbox is never the model's failure."""
+    try:
+        return await _work(live, spec)
+    except BudgetSpent as exc:
+        return _End("budget", exc.exit_code, str(exc))
+    except ProviderError as exc:
+        return _End("provider", exc.exit_code, str(exc))
+    except SandboxError as exc:
+        return _End("sandbox", SANDBOX, str(exc))
+    except JournalError as exc:
+        return _End("journal", exc.exit_code, str(exc))
+
+
+async def _work(live: _Live, spec: SandboxSpec) -> _End:
+    async with AsyncExitStack() as stack:
+        if live.interrupt.cause is None:
+            with live.interrupt.scope():
+                opened = await stack.enter_async_context(live.engine.open(spec))
+        if live.interrupt.cause is not None:
+            return _End("interrupted", INTERRUPTED, "the session was cancelled before it began")
+        await live.recorder.record(SandboxOpened(ref=opened.sandbox.ref))
+        if opened.copied is not None:
+            await live.recorder.record(opened.copied)
+        devices = Devices(
+            sandbox=opened.sandbox,
+            policy=live.policy,
+            recorder=live.recorder,
+            interrupt=live.interrupt,
+            approver=live.options.approver,
+            watched=live.options.watched,
+        )
+        kernel = Kernel(live.provider, devices, live.price, system_prompt(live.policy))
+        turn = await run_turn(kernel, live.session, live.options.task)
+    codes = {"done": 0, "failed": 1, "interrupted": INTERRUPTED}
+    return _End(turn.status, codes[turn.status], turn.reason)
+
+
+async def _close(live: _Live, end: _End, directory: Path) -> SessionEnded:
+    """Count what changed, and write the last entry. Where that cannot be written, it is told all the same."""
+    budget = live.session.budget
+    changes = 0
+    if live.options.workspace is not None:
+        try:
+            changes = await live.engine.changes(directory)
+        except (SandboxError, OSError) as exc:
+            end = replace(end, reason=f"{end.reason}; the changes could not be counted: {exc}")
+    ended = SessionEnded(
+        status=end.status,
+        exit_code=end.exit_code,
+        reason=end.reason,
+        turns=budget.turns,
+        usage=budget.usage,
+        changes=changes,
+    )
+    try:
+        await live.recorder.record(ended)
+    except JournalError as exc:
+        broken = {"status": "journal", "exit_code": exc.exit_code, "reason": str(exc)}
+        ended = ended.model_copy(update=broken)
+        live.recorder.emit(ended)
+    return ended
+
+
+def _policy(options: RunOptions) -> tuple[Policy, list[Notice]]:
+    """The policy in force, and what of the project's wishes was ignored."""
+    if options.workspace is None or not os.path.lexists(options.workspace / PROJECT_FILE):
+        return options.policy, []
+    tightened = tighten(options.policy, load_project(options.workspace / PROJECT_FILE))
+    notices = [
+        Notice(level="warning", code="policy", text=f"{PROJECT_FILE}: {text}") for text in tightened.ignored
+    ]
+    return tightened.policy, notices
+
+
+def _price(model: str, policy: Policy) -> Price:
+    """What a reply costs. An unknown price is not zero: with a limit on cost nothing starts."""
+    if policy.limits.cost_usd is not None and cost_usd(model, Usage()) is None:
+        raise UsageError(
+            f"the price of {model} is unknown, so the limit of ${policy.limits.cost_usd:g} cannot be kept; "
+            "take limits.cost_usd out of the policy, or another model"
+        )
+    return partial(cost_usd, model)

@@ -1,0 +1,190 @@
+"""One call, from the model's words to a result: fetched, checked, decided, announced, done, recorded.
+
+Whatever happens on the way, a call gets exactly one result, and the journal holds its intent and its outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from harness.events import CallIntent, CallOutcome, CallOutput, CallStarted
+from harness.interrupt import Interrupt
+from harness.messages import Call, Result
+from harness.recorder import Recorder
+from harness.scheduler import Turn
+from harness.session import Session
+from harness.syscalls.arguments import fetch
+from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
+from harness.syscalls.faults import guarded
+from harness.syscalls.table import TABLE
+from policies.decide import Decision, Request, decide
+from policies.schema import Policy
+from sandbox.errors import SandboxError
+from sandbox.protocol import Sandbox
+
+Approver = Callable[[Call, Decision], Awaitable[bool]]
+"""Asked where the policy says `ask`. Anything but True is a no; it must bring its own time limit."""
+
+
+_DO_WITHOUT = "Nothing was run. Do without it, or say in your answer what you would need."
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The collaborators that a call meets."""
+
+    sandbox: Sandbox
+    policy: Policy
+    recorder: Recorder
+    interrupt: Interrupt
+    approver: Approver
+    watched: bool = True
+    """Whether anybody looks at the output of running commands."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call that may run, or the refusal that is its result."""
+
+    call: Call
+    exec_id: str
+    decision: Decision
+    access: Access
+    row: Syscall | None = None
+    arguments: Arguments | None = None
+    refusal: Outcome | None = None
+
+    @property
+    def intent(self) -> CallIntent:
+        runs = self.refusal is None
+        return CallIntent(
+            call=self.call,
+            exec_id=self.exec_id if runs else None,
+            decision=self.decision.action,
+            rule=self.decision.rule,
+        )
+
+
+def prepare(call: Call, session: Session, policy: Policy) -> Prepared:
+    """Fetch, check and decide, without any effect; `ask` is left to be asked."""
+    try:
+        row, arguments = fetch(call, TABLE)
+        access = row.access(arguments, session.cwd)
+    except Refused as wrong:
+        return refused(call, session, wrong)
+    decision = decide(policy, Request(call.name, command=access.command, path=access.path))
+    refusal = None
+    if decision.action == "deny":
+        refusal = Outcome(f"denied by the policy, {decision.rule}: {decision.reason} {_DO_WITHOUT}", "denied")
+    return Prepared(call, session.next_exec_id(), decision, access, row, arguments, refusal)
+
+
+def refused(call: Call, session: Session, refusal: Refused) -> Prepared:
+    """A call that is not run. Nothing was decided on it: it is recorded as denied, the error for a rule."""
+    return Prepared(
+        call,
+        session.next_exec_id(),
+        Decision("deny", refusal.code, refusal.content),
+        Access(),
+        refusal=Outcome(refusal.content, refusal.code),
+    )
+
+
+async def answer(prepared: Prepared, approver: Approver) -> Prepared:
+    """Where the policy says `ask`, ask. Silence means no."""
+    if prepared.refusal is not None or prepared.decision.action != "ask":
+        return prepared
+    if await approver(prepared.call, prepared.decision) is True:
+        return prepared
+    decision = prepared.decision
+    text = f"denied: the policy asks the user first, and the answer is no, {decision.rule}: {decision.reason}"
+    return replace(prepared, refusal=Outcome(f"{text} {_DO_WITHOUT}", "denied"))
+
+
+async def nobody(call: Call, decision: Decision) -> bool:
+    """The approver of a session that has none."""
+    return False
+
+
+async def carry_out(prepared: Prepared, session: Session, devices: Devices, turn: Turn) -> CallOutcome:
+    """Run a prepared call in its turn and record what came of it, also when it is cancelled."""
+    announced = False
+    began = time.monotonic()
+    outcome = prepared.refusal
+    try:
+        if outcome is None and devices.interrupt.cause is None:
+            with devices.interrupt.scope(prepared.call.id):
+                async with turn():
+                    # Past the intent the call may have happened; its outcome says whether it did.
+                    await devices.recorder.record(prepared.intent)
+                    announced, began = True, time.monotonic()
+                    devices.recorder.emit(CallStarted(call=prepared.call))
+                    outcome = await _handled(prepared, session, devices)
+    except SandboxError as exc:
+        what = f"the sandbox ended while this ran, so it is unknown what it did: {exc}"
+        await _record(prepared, Outcome(what, "sandbox_gone"), began, announced, devices)
+        raise
+    except asyncio.CancelledError:
+        await _record(prepared, outcome or _cancelled(announced, devices), began, announced, devices)
+        raise
+    entry = await _record(prepared, outcome or _cancelled(announced, devices), began, announced, devices)
+    if outcome is not None and outcome.held is not None:
+        # Only now: a crash before the outcome was written finds it in the sandbox still.
+        await devices.sandbox.release(outcome.held)
+    return entry
+
+
+async def give_up(call: Call, session: Session, devices: Devices) -> CallOutcome:
+    """The result of a call that is not even looked at, since the session is ending."""
+    text = "not run: the sandbox ended before it began"
+    prepared = refused(call, session, Refused("sandbox_gone", text))
+    assert prepared.refusal is not None
+    return await _record(prepared, prepared.refusal, time.monotonic(), False, devices)
+
+
+async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Outcome:
+    assert prepared.row is not None
+    call = prepared.call
+
+    def on_output(tail: str, total: int) -> None:
+        devices.recorder.emit(CallOutput(call_id=call.id, tail=tail, total_bytes=total))
+
+    context = Context(
+        session=session,
+        sandbox=devices.sandbox,
+        limits=devices.policy.limits,
+        exec_id=prepared.exec_id,
+        on_output=on_output if devices.watched else None,
+    )
+    try:
+        with guarded(call.name):
+            return await prepared.row.handler(context, prepared.arguments)
+    except Refused as refusal:
+        return Outcome(refusal.content, refusal.code)
+
+
+async def _record(
+    prepared: Prepared, outcome: Outcome, began: float, announced: bool, devices: Devices
+) -> CallOutcome:
+    """Write down what came of it. A call that never began gets both of its entries here."""
+    call = prepared.call
+    entry = CallOutcome(
+        result=Result(call_id=call.id, name=call.name, content=outcome.content, error=outcome.error),
+        duration_s=round(time.monotonic() - began, 6) if announced else 0.0,
+        details=outcome.details,
+    )
+    await devices.recorder.record(*([entry] if announced else [prepared.intent, entry]))
+    return entry
+
+
+def _cancelled(announced: bool, devices: Devices) -> Outcome:
+    whom = {"user": "by the user", "time": "since the session's time is over"}
+    # A cancelled call in a turn that goes on was the user's choice as well.
+    why = whom[devices.interrupt.cause or "user"]
+    when = (
+        "while it ran; what it did until then stays done" if announced else "before it began; nothing was run"
+    )
+    return Outcome(f"cancelled {why}, {when}.", "cancelled")

@@ -1,0 +1,252 @@
+"""The kernel (agent loop): asks the model, carries out its calls, hands the results back, until it is done.
+
+A plain function over injected collaborators. Everything it learns it emits as events; everything that must
+survive it journals first. It knows no screen, no provider and no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from harness.budget import Budget
+from harness.calls import Devices, Prepared, answer, carry_out, give_up, prepare, refused
+from harness.errors import BudgetSpent
+from harness.events import CallOutcome, MessageAdded, Notice, TextStreamed
+from harness.interrupt import Interrupt
+from harness.loops import notice_text
+from harness.messages import Call, Message, Result, Text, Usage, user
+from harness.providers.base import (
+    Provider,
+    ProviderError,
+    Reply,
+    Request,
+    Restarted,
+    TextDelta,
+    ThinkingDelta,
+    ToolSpec,
+)
+from harness.providers.retry import stream_with_retry
+from harness.scheduler import Work, run_together
+from harness.session import Session
+from harness.syscalls.arguments import bounded
+from harness.syscalls.base import Refused
+from harness.syscalls.table import TABLE, tool_specs
+from sandbox.errors import SandboxError
+
+MAX_CALLS = 64
+"""In one message; those beyond it are refused."""
+
+Price = Callable[[Usage], float | None]
+"""Dollars that a reply of the session's model cost, None where the price is unknown."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The collaborators of a session. They do not change while it lives."""
+
+    provider: Provider
+    devices: Devices
+    price: Price
+    system: str
+    tools: tuple[ToolSpec, ...] = field(default_factory=tool_specs)
+
+
+@dataclass(frozen=True)
+class TurnEnded:
+    """How a turn ended when nothing went wrong with the machinery; that is told by exceptions."""
+
+    status: Literal["done", "failed", "interrupted"]
+    reason: str
+
+
+async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
+    """Work on a user's message until the model answers without calls, or something ends it.
+
+    Raises BudgetSpent, ProviderError (after retries), SandboxError and JournalError. Each call that was asked
+    for has its result by then, but for the journal's own failure.
+    """
+    interrupt = kernel.devices.interrupt
+    try:
+        await _add(kernel, session, user(task))
+        with _alarm(interrupt, session.budget):
+            while True:
+                ended = await _step(kernel, session)
+                if interrupt.cause == "time":
+                    session.budget.check()
+                    raise BudgetSpent("the session's time is over (limits.session_s)")
+                if interrupt.cause == "user":
+                    return TurnEnded("interrupted", "the turn was cancelled by the user")
+                if ended is not None:
+                    return ended
+    except BudgetSpent as exc:
+        await kernel.devices.recorder.record(Notice(level="warning", code="budget", text=str(exc)))
+        raise
+
+
+async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
+    """One reply of the model and what it asks for; None when there is more to do."""
+    session.budget.check()
+    for text in kernel.devices.interrupt.take_steering():
+        await _add(kernel, session, user(text))
+    reply = await _ask(kernel, session)
+    if reply is None:
+        return None
+    calls = reply.message.calls
+    if not calls:
+        # Something may have been said to the model while it spoke its last words.
+        return None if kernel.devices.interrupt.has_steering else _last(reply)
+    outcomes = await _run_calls(kernel.devices, session, calls)
+    results = tuple(outcome.result for outcome in outcomes)
+    session.messages.append(Message(role="tool", parts=results))
+    kernel.devices.recorder.emit(session.budget.changed())
+    if kernel.devices.interrupt.cause is not None:
+        return None
+    return await _repetition(kernel, session, calls, results)
+
+
+async def _ask(kernel: Kernel, session: Session) -> Reply | None:
+    """The model's reply, journalled; None when the turn is cancelled."""
+    interrupt = kernel.devices.interrupt
+    if interrupt.cause is not None:
+        return None
+    said: list[str] = []
+    retries: list[Notice] = []
+    reply: Reply | None = None
+    with interrupt.scope() as scope, session.budget.working():
+        reply = await _stream(kernel, session, said, retries)
+    if scope.cancelled or reply is None:
+        # What was said is kept, so that a later turn knows it.
+        spoken = [Message(role="assistant", parts=(Text(text="".join(said)),))] if said else []
+        for message in spoken:
+            await _add(kernel, session, message, stop="cancelled")
+        return None
+    cost = kernel.price(reply.usage)
+    session.budget.charge(reply.usage, cost)
+    message = bounded(reply.message)
+    repairs = [Notice(level="warning", code="repaired", text=note) for note in reply.notes]
+    await _add(
+        kernel, session, message, *retries, *repairs, usage=reply.usage, stop=reply.stop, cost_usd=cost
+    )
+    kernel.devices.recorder.emit(session.budget.changed())
+    return Reply(message, reply.usage, reply.stop)
+
+
+async def _stream(kernel: Kernel, session: Session, said: list[str], retries: list[Notice]) -> Reply:
+    """Show the reply while it comes; `said` and `retries` hold what there is of it at any moment."""
+
+    def on_retry(error: ProviderError, attempt: int, wait_s: float) -> None:
+        text = f"{error}; attempt {attempt} in {wait_s:.0f} s"
+        retries.append(Notice(level="warning", code="retry", text=text))
+        kernel.devices.recorder.emit(retries[-1])
+
+    request = Request(kernel.system, tuple(session.messages), kernel.tools)
+    async with aclosing(stream_with_retry(kernel.provider, request, on_retry)) as deltas:
+        async for delta in deltas:
+            if isinstance(delta, Reply):
+                return delta
+            if isinstance(delta, Restarted):
+                said.clear()
+                continue
+            if isinstance(delta, TextDelta):
+                said.append(delta.text)
+            kernel.devices.recorder.emit(
+                TextStreamed(text=delta.text, thinking=isinstance(delta, ThinkingDelta))
+            )
+    raise ProviderError("garbage", "the model's stream ended without a reply")
+
+
+async def _run_calls(devices: Devices, session: Session, calls: Sequence[Call]) -> list[CallOutcome]:
+    """Every call's outcome, in the order of the calls."""
+    outcomes: list[CallOutcome] = []
+    for group in _groups(calls):
+        try:
+            prepared = [await _prepared(devices, session, number, call) for number, call in group]
+            work = [Work(one.access, partial(carry_out, one, session, devices)) for one in prepared]
+            with session.budget.working():
+                outcomes += await run_together(work, devices.policy.limits.calls_at_once)
+        except SandboxError:
+            for _, call in list(enumerate(calls))[group[-1][0] + 1 :]:
+                await give_up(call, session, devices)
+            raise
+    return outcomes
+
+
+def _groups(calls: Sequence[Call]) -> Iterator[list[tuple[int, Call]]]:
+    """Calls that are prepared together: up to one that may change the directory, which runs alone anyway."""
+    group: list[tuple[int, Call]] = []
+    for number, call in enumerate(calls):
+        group.append((number, call))
+        row = TABLE.get(call.name)
+        if row is not None and row.moves:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+async def _prepared(devices: Devices, session: Session, number: int, call: Call) -> Prepared:
+    if number >= MAX_CALLS:
+        text = f"not run: a message holds at most {MAX_CALLS} calls; make the rest in the next one"
+        return refused(call, session, Refused("busy", text))
+    prepared = prepare(call, session, devices.policy)
+    if devices.interrupt.cause is not None:
+        return prepared
+    with devices.interrupt.scope(call.id) as scope:
+        prepared = await answer(prepared, devices.approver)
+    if scope.cancelled and prepared.refusal is None:
+        return refused(call, session, Refused("cancelled", "cancelled by the user, before it began"))
+    return prepared
+
+
+async def _repetition(
+    kernel: Kernel, session: Session, calls: Sequence[Call], results: Sequence[Result]
+) -> TurnEnded | None:
+    """Tell the model that it goes in circles; end the turn when telling did not help."""
+    verdict = session.loops.observe(calls, results)
+    if verdict is None:
+        return None
+    text = "the same calls came with the same results again and again"
+    if verdict == "stop":
+        await kernel.devices.recorder.record(Notice(level="error", code="loop", text=text))
+        return TurnEnded("failed", f"stopped: {text}")
+    await _add(kernel, session, user(notice_text()), Notice(level="warning", code="loop", text=text))
+    return None
+
+
+async def _add(
+    kernel: Kernel,
+    session: Session,
+    message: Message,
+    *before: Notice,
+    usage: Usage | None = None,
+    stop: str | None = None,
+    cost_usd: float | None = None,
+) -> None:
+    """A message becomes part of the session once it is in the journal."""
+    entry = MessageAdded(message=message, usage=usage, stop=stop, cost_usd=cost_usd)
+    await kernel.devices.recorder.record(*before, entry)
+    session.messages.append(message)
+
+
+def _last(reply: Reply) -> TurnEnded:
+    if reply.stop == "length":
+        return TurnEnded("failed", "the model's answer was cut off at its length limit")
+    if reply.stop == "refusal":
+        return TurnEnded("failed", "the model refused the task")
+    return TurnEnded("done", "the model answered")
+
+
+@contextmanager
+def _alarm(interrupt: Interrupt, budget: Budget) -> Iterator[None]:
+    """Cancel the turn when the session's time runs out, whatever it is doing."""
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(budget.remaining_s(), interrupt.cancel_turn, "time")
+    try:
+        yield
+    finally:
+        timer.cancel()

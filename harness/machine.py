@@ -1,0 +1,75 @@
+"""The machine that boot starts: the engine under the sandboxes, a seam so that tests can bring their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.events import WorkspaceCopied
+from sandbox.changes import changes
+from sandbox.engine import Engine
+from sandbox.lifecycle import open_sandbox
+from sandbox.protocol import Sandbox, SandboxSpec
+
+MAX_EXCLUDED = 200
+"""Paths left out of the copy that are named in the journal; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    sandbox: Sandbox
+    copied: WorkspaceCopied | None
+    """What of the user's directory went in."""
+
+
+class Machine(Protocol):
+    """Where a session's sandbox comes from. Every method raises SandboxError for what is not to be had."""
+
+    async def digest(self, image: str) -> str:
+        """What the reference stands for today."""
+
+    def open(self, spec: SandboxSpec) -> AbstractAsyncContextManager[Opened]:
+        """A sandbox exactly as specified; the block's end removes it."""
+
+    async def changes(self, state: Path) -> int:
+        """Files that differ from what went in, once the sandbox is gone."""
+
+
+@dataclass(frozen=True)
+class DockerMachine:
+    engine: Engine
+
+    async def digest(self, image: str) -> str:
+        return (await self.engine.image(image)).digest
+
+    @asynccontextmanager
+    async def open(self, spec: SandboxSpec) -> AsyncIterator[Opened]:
+        async with open_sandbox(spec, engine=self.engine) as box:
+            report = box.copy_report
+            copied = None
+            if report is not None:
+                excluded = tuple(f"{path}: {reason}" for path, reason in report.excluded[:MAX_EXCLUDED])
+                copied = WorkspaceCopied(
+                    files=report.files,
+                    bytes=report.bytes,
+                    excluded=excluded,
+                    excluded_total=len(report.excluded),
+                )
+            yield Opened(box, copied)
+
+    async def changes(self, state: Path) -> int:
+        return len((await asyncio.to_thread(changes, state)).changes)
+
+
+@asynccontextmanager
+async def docker_machine() -> AsyncIterator[Machine]:
+    """The engine this machine has; EngineMissing says what to do where there is none."""
+    engine = await Engine.connect()
+    try:
+        yield DockerMachine(engine)
+    finally:
+        await engine.close()
