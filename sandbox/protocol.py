@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from types import TracebackType
+from typing import Literal, Protocol
 
 from policies import Policy
 
@@ -228,4 +229,6 @@ class Sandbox(Protocol):
 
 class SpawnContext(Protocol):
     async def __aenter__(self) -> Process: ...
-    async def __aexit__(self, *exc_info: Any) -> bool | None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None: ...
