@@ -133,6 +133,11 @@ class Channel:
     def epoch(self) -> int:
         return self._epoch
 
+    @property
+    def gone(self) -> SandboxGone | None:
+        """Why the wire is down; None while it stands."""
+        return self._gone
+
     async def ask(
         self, kind: Request, payload: bytes = b"", *, flag: int = 0, limit: int = 65_536, rest: bytes = b""
     ) -> bytes:

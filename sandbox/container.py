@@ -245,6 +245,11 @@ class DockerSandbox:
 
     # --- the end ---
 
+    @property
+    def alive(self) -> bool:
+        """Whether the wire to it still stands."""
+        return not self._closed and self.channel.gone is None
+
     async def detach(self) -> str:
         await self.channel.ask(Request.LEASE, int(LEASE_DETACHED_S * 1000).to_bytes(8, "little"))
         self._closed = True

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,14 @@ from sandbox.errors import EngineFailed, SandboxError, SandboxGone, SandboxRefus
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
 from sandbox.initbinary import init_binary
 from sandbox.protocol import SandboxSpec
-from sandbox.quota import Storage, prepare, storage_of
+from sandbox.quota import Storage, storage_of
+from sandbox.quota import prepare as prepare_storage
 
 RECORD = "sandbox.json"
 """In the session's state directory: what `attach_sandbox` needs to know of a container."""
+
+TEMPORARY = "usermode-box-"
+"""Begins the names of state directories that were not given."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Prepared:
     config: Mapping[str, Any]
     environment: Mapping[str, str]
     storage: Storage | None
+    host: contextlib.ExitStack
+    """What is undone on the host when the container has ended; `detach` leaves it as it is."""
+    temporary: bool
+    """Whether the state directory is ours alone and goes too."""
 
 
 @contextlib.asynccontextmanager
@@ -67,32 +75,42 @@ async def open_sandbox(spec: SandboxSpec, *, engine: Engine | None = None) -> As
 
 async def open_in(stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: Engine) -> DockerSandbox:
     """As `open_sandbox`, with what must be undone registered on `stack`: all but closing the sandbox."""
-    state = _state_directory(stack, spec)
-    prepared = await _prepare(stack, spec, engine, state)
+    prepared = await prepare(stack, spec, engine, storage=spec.workspace is not None)
     box = await launch(prepared, engine)
     try:
-        report = await fill(prepared, spec)
+        if spec.workspace is not None:
+            box.copy_report = await fill(prepared, spec.workspace)
+        await watch(stack, prepared, box)
     except BaseException:
         await box.close()
         raise
-    box.copy_report = report
-    await watch(stack, prepared, box)
     return box
 
 
-def _state_directory(stack: contextlib.AsyncExitStack, spec: SandboxSpec) -> Path:
+def _state_directory(spec: SandboxSpec) -> Path:
     if spec.state is not None:
         spec.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return spec.state.resolve()
-    directory = Path(tempfile.mkdtemp(prefix="usermode-")).resolve()
-    stack.callback(shutil.rmtree, directory, ignore_errors=True)
-    return directory
+    return Path(tempfile.mkdtemp(prefix=TEMPORARY)).resolve()
 
 
-async def _prepare(
-    stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: Engine, state: Path
+def _undo(host: contextlib.ExitStack, state: Path, *, temporary: bool) -> None:
+    """Register what ends with the container."""
+    if temporary:
+        host.callback(shutil.rmtree, state, ignore_errors=True)
+    host.callback(_release, state)
+
+
+async def prepare(
+    stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: Engine, *, storage: bool
 ) -> Prepared:
+    """All that a container needs on the host; `storage` says whether it will hold a workspace."""
     policy = spec.policy
+    state = _state_directory(spec)
+    temporary = spec.state is None
+    host = stack.enter_context(contextlib.ExitStack())
+    _undo(host, state, temporary=temporary)
+    owner.claim(state)
     if not engine.is_local:
         raise SandboxRefused(
             "a sandbox needs an engine on this machine; unset DOCKER_HOST or choose a local context"
@@ -100,11 +118,10 @@ async def _prepare(
     image, init = await asyncio.gather(
         engine.image(spec.image or policy.container.image), init_binary(engine)
     )
-    uid, gid = (0, 0) if policy.container.user == "root" else sandbox_user()
-    storage = None
-    if spec.workspace is not None:
-        storage = await asyncio.to_thread(prepare, state, policy.limits, uid=uid, gid=gid)
-        stack.callback(_release, storage)
+    uid, gid = _user(policy)
+    disk = None
+    if storage:
+        disk = await asyncio.to_thread(prepare_storage, state, policy.limits, uid=uid, gid=gid)
     session = spec.session or f"box-{secrets.token_hex(4)}"
     runtime = spec.runtime or policy.container.runtime
     config = container_config(
@@ -116,17 +133,19 @@ async def _prepare(
             uid=uid,
             gid=gid,
             init_path=init,
-            workspace=storage.path if storage else None,
+            workspace=disk.path if disk else None,
             seccomp=seccomp_profile(policy.container.seccomp),
             labels={owner.SESSION: session, owner.OWNER: owner.this_process(), owner.STATE: str(state)},
         )
     )
-    return Prepared(policy, image, runtime, session, state, config, _environment(policy, image), storage)
+    return Prepared(
+        policy, image, runtime, session, state, config, _environment(policy, image), disk, host, temporary
+    )
 
 
-def _release(storage: Storage) -> None:
+def _release(state: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        storage.release()
+        storage_of(state).release()
 
 
 def _environment(policy: Policy, image: ImageFacts) -> Mapping[str, str]:
@@ -156,13 +175,41 @@ async def launch(prepared: Prepared, engine: Engine) -> DockerSandbox:
         with contextlib.suppress(SandboxError):
             await asyncio.shield(_removed(engine, container))
         raise
-    return _box(prepared.policy, prepared.environment, prepared.state, container, channel, engine)
+    record = Record(prepared.policy, prepared.environment, prepared.temporary, left=False)
+    record.save(prepared.state)
+    return _box(record, prepared.state, prepared.host, container, channel, engine)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What another process needs to know of a container to take it over."""
+
+    policy: Policy
+    environment: Mapping[str, str]
+    temporary: bool
+    left: bool
+    """On purpose, by `detach`: no orphan."""
+
+    def save(self, state: Path) -> None:
+        text = json.dumps({**vars(self), "policy": self.policy.model_dump(mode="json")})
+        path, temporary = state / RECORD, state / f"{RECORD}.new"
+        with open(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w"
+        ) as file:
+            file.write(text)
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, state: Path) -> Record:
+        """OSError or ValueError when there is none that can be read."""
+        fields = json.loads((state / RECORD).read_text())
+        return cls(**{**fields, "policy": Policy.model_validate(fields["policy"])})
 
 
 def _box(
-    policy: Policy,
-    environment: Mapping[str, str],
+    record: Record,
     state: Path,
+    host: contextlib.ExitStack,
     container: str,
     channel: Channel,
     engine: Engine,
@@ -172,14 +219,10 @@ def _box(
         (state / RECORD).unlink(missing_ok=True)
 
     async def detached() -> None:
-        record = {
-            "container": container,
-            "policy": policy.model_dump(mode="json"),
-            "environment": dict(environment),
-        }
-        _write_private(state / RECORD, json.dumps(record))
+        replace(record, left=True).save(state)
+        host.pop_all()
 
-    return DockerSandbox(container, policy, channel, environment, ended, detached)
+    return DockerSandbox(container, record.policy, channel, record.environment, ended, detached)
 
 
 async def _removed(engine: Engine, container: str) -> None:
@@ -194,14 +237,16 @@ async def _removed(engine: Engine, container: str) -> None:
     raise EngineFailed(f"the engine does not remove container {container[:12]}; see `usermode gc`")
 
 
-async def fill(prepared: Prepared, spec: SandboxSpec) -> CopyReport | None:
+def _user(policy: Policy) -> tuple[int, int]:
+    return (0, 0) if policy.container.user == "root" else sandbox_user()
+
+
+async def fill(prepared: Prepared, workspace: Path) -> CopyReport:
     """Copy the workspace into the storage that the container has mounted."""
-    if prepared.storage is None or spec.workspace is None:
-        return None
-    uid, gid = (0, 0) if prepared.policy.container.user == "root" else sandbox_user()
+    uid, gid = _user(prepared.policy)
     rules = prepared.policy.workspace
     return await asyncio.to_thread(
-        copy_in, spec.workspace, prepared.state, limits=prepared.policy.limits, exclude=rules.exclude,
+        copy_in, workspace, prepared.state, limits=prepared.policy.limits, exclude=rules.exclude,
         include=rules.include, uid=uid, gid=gid,
     )  # fmt: skip
 
@@ -225,24 +270,23 @@ async def attach_sandbox(ref: str, *, engine: Engine | None = None) -> AsyncIter
         if engine is None:
             engine = await Engine.connect()
             stack.push_async_callback(engine.close)
-        state, record = await _record(engine, ref)
-        policy = Policy.model_validate(record["policy"])
+        state, record = await _find(engine, ref)
+        host = stack.enter_context(contextlib.ExitStack())
+        owner.claim(state)
+        _undo(host, state, temporary=record.temporary)
         channel = Channel(await Attachment.open(engine.address, ref))
         try:
-            known = await channel.greet(policy.limits.orphan_s, again=True)
+            known = await channel.greet(record.policy.limits.orphan_s, again=True)
         except BaseException:
             channel.close()
             raise
-        box = _box(policy, record["environment"], state, ref, channel, engine)
+        box = _box(record, state, host, ref, channel, engine)
         box.resume(known)
         stack.push_async_callback(box.close)
-        with contextlib.suppress(FileNotFoundError):
-            storage = await asyncio.to_thread(storage_of, state)
-            stack.callback(_release, storage)
         yield box
 
 
-async def _record(engine: Engine, ref: str) -> tuple[Path, dict[str, Any]]:
+async def _find(engine: Engine, ref: str) -> tuple[Path, Record]:
     try:
         facts = await engine.inspect(ref)
     except KeyError:
@@ -254,14 +298,6 @@ async def _record(engine: Engine, ref: str) -> tuple[Path, dict[str, Any]]:
         raise SandboxGone(f"the sandbox is gone: container {ref[:12]} has ended")
     state = Path(labels[owner.STATE])
     try:
-        record: dict[str, Any] = json.loads((state / RECORD).read_text())
-    except (OSError, ValueError) as error:
+        return state, Record.load(state)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise SandboxRefused(f"the record of container {ref[:12]} cannot be read: {error}") from error
-    return state, record
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".new")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)

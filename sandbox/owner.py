@@ -12,6 +12,9 @@ OWNER = "usermode.owner"
 STATE = "usermode.state"
 """The session's directory on the host."""
 
+FILE = "owner"
+"""In the session's directory, from before anything else is made: the same as the label."""
+
 
 @cache
 def this_process() -> str:
@@ -25,6 +28,19 @@ def is_alive(owner: str) -> bool:
     if not pid.isdigit() or not started:
         return True
     return boot == _boot_id() and _start_time(int(pid)) == started
+
+
+def claim(state: Path) -> None:
+    """This process uses the session's directory from here on."""
+    (state / FILE).write_text(this_process())
+
+
+def in_use(state: Path) -> bool:
+    """Whether a living process uses the session's directory."""
+    try:
+        return is_alive((state / FILE).read_text())
+    except FileNotFoundError:
+        return False
 
 
 def _boot_id() -> str:

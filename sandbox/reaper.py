@@ -1,0 +1,70 @@
+"""The reaper: removes what a killed harness left behind: containers, mounts, temporary directories.
+
+A container whose harness has died also ends by itself when its lease runs out (`limits.orphan_s`); this is
+for whoever does not want to wait. What a living harness owns, or `detach` left on purpose, is not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import owner
+from sandbox.engine import Engine
+from sandbox.lifecycle import RECORD, TEMPORARY, Record
+from sandbox.quota import mounted_sessions, release
+
+
+@dataclass(frozen=True)
+class Reaped:
+    session: str
+    what: str
+    """`container`, `mount` or `temporary directory`."""
+
+
+async def reap(engine: Engine, store: Path, *, session: str | None = None) -> list[Reaped]:
+    """Remove orphans, or everything of one session whoever owns it. Returns what was removed.
+
+    `store` is the directory that holds session directories.
+    """
+    removed: list[Reaped] = []
+    for facts in await engine.containers({owner.SESSION: session or ""}):
+        labels = facts.get("Labels") or {}
+        state = Path(labels.get(owner.STATE, "/nonexistent"))
+        if session is None and (owner.is_alive(labels.get(owner.OWNER, "")) or _left(state)):
+            continue
+        await engine.remove(facts["Id"])
+        (state / RECORD).unlink(missing_ok=True)
+        removed.append(Reaped(labels.get(owner.SESSION, ""), "container"))
+    removed += await asyncio.to_thread(lambda: list(_on_the_host(store, session)))
+    return removed
+
+
+def _on_the_host(store: Path, session: str | None) -> Iterator[Reaped]:
+    for directory in mounted_sessions(store):
+        if directory.name == session or (session is None and not _in_use(directory)):
+            with contextlib.suppress(FileNotFoundError):
+                release(directory)
+            yield Reaped(directory.name, "mount")
+    for directory in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*"):
+        if session is None and (directory / owner.FILE).exists() and not _in_use(directory):
+            with contextlib.suppress(FileNotFoundError):
+                release(directory)
+            shutil.rmtree(directory, ignore_errors=True)
+            yield Reaped(directory.name, "temporary directory")
+
+
+def _in_use(state: Path) -> bool:
+    return owner.in_use(state) or _left(state)
+
+
+def _left(state: Path) -> bool:
+    try:
+        return Record.load(state).left
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
