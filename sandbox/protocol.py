@@ -112,7 +112,8 @@ class FileStat:
 class Process(Protocol):
     """A running command whose streams are carried as they come."""
 
-    call_id: str
+    @property
+    def call_id(self) -> str: ...
 
     async def send(self, data: bytes) -> None:
         """Write to standard input; waits while the command does not read. BrokenPipeError once it has closed
