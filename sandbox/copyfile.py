@@ -67,7 +67,7 @@ class FileCopier:
         self.rules = rules
         self._top = top
         self._owner = (uid, gid) if os.geteuid() == 0 else None
-        self._umask = _umask()
+        self._umask = umask()
 
     def copy(self, from_: int, to: int, prefix: str, names: list[str], room: int) -> Batch:
         """Copy files of one directory. OverLimit past `room` bytes or a full volume."""
@@ -143,7 +143,7 @@ class FileCopier:
         target = os.open(name, beneath.NEW_FILE, mode, dir_fd=to)
         try:
             if rest and found.st_blocks * 512 < found.st_size:
-                _copy_sparse(source, target, found.st_size)
+                copy_sparse(source, target, found.st_size)
             else:
                 beneath.write_all(target, head)
                 if rest:
@@ -185,7 +185,7 @@ def _copy_rest(source: int, target: int, left: int) -> None:
         left -= len(part)
 
 
-def _copy_sparse(source: int, target: int, size: int) -> None:
+def copy_sparse(source: int, target: int, size: int) -> None:
     """Only the data between the holes, whatever the file calls its size."""
     position = 0
     while position < size:
@@ -203,7 +203,7 @@ def _copy_sparse(source: int, target: int, size: int) -> None:
     os.ftruncate(target, size)
 
 
-def _umask() -> int:
+def umask() -> int:
     """This process's umask, read without setting it where the system tells (a set shows in other threads)."""
     try:
         status = Path("/proc/self/status").read_text()

@@ -124,6 +124,12 @@ def load(session_dir: Path) -> Manifest:
     return manifest
 
 
+def forget(session_dir: Path) -> None:
+    """Remove the manifest and the log of what was applied. Idempotent."""
+    for name in (_NAME, _APPLIED):
+        (session_dir / name).unlink(missing_ok=True)
+
+
 class AppliedLog:
     """What `apply` has taken over, one line a path, durable before the next path is touched."""
 

@@ -1,0 +1,304 @@
+"""Apply: a reviewed change enters the user's directory, and nothing else does.
+
+Every path is walked by directory descriptors on both sides, so no symlink is followed, whoever made it. A
+file is written beside its target and renamed over it; a path is touched only while both sides still are what
+was judged. What was done is logged path by path, so that a second run, or one after a kill, has nothing to do
+twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import beneath, executes, manifest
+from sandbox.changes import Change, Review, Stamp, compare, stamp
+from sandbox.copyfile import copy_sparse, umask
+from sandbox.difftext import covers, plain
+from sandbox.manifest import DIRECTORY, FILE, AppliedLog, Entry
+from sandbox.quota import opened
+
+
+@dataclass(frozen=True)
+class ApplyReport:
+    applied: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    """Changes that were left alone, with the reason and what to do."""
+
+
+class _Skipped(Exception):
+    """This path is left alone; the message is the reason."""
+
+
+def apply(
+    session_dir: Path,
+    paths: Sequence[str] | None = None,
+    *,
+    force: bool = False,
+    executable: bool = False,
+    reviewed: Review | None = None,
+) -> ApplyReport:
+    """Take changes over into the user's directory: all ordinary ones, or those at or beneath `paths`.
+
+    Files that may run on the host come only when named exactly or with `executable`; what lies in `.git` only
+    when a path in there is named; a conflict only with `force`; what is blocked never. With `reviewed`, a
+    file that is no longer what that review saw is skipped. OSError when the user's directory cannot be
+    written.
+    """
+    known = manifest.load(session_dir)
+    with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(known.source) as source:
+        review = compare(known, copy, source)
+        choice = _Choice(paths, force, executable, reviewed)
+        with AppliedLog(session_dir) as log:
+            run = _Run(copy, source, log)
+            skipped = choice.unmatched(review)
+            for change in sorted(review.changes, key=_order):
+                if not choice.asked_for(change):
+                    continue
+                reason = choice.refusal(change)
+                if reason is None:
+                    try:
+                        run.take(change)
+                    except _Skipped as left:
+                        reason = str(left)
+                if reason is not None:
+                    skipped.append((change.path, reason))
+    return ApplyReport(tuple(sorted(run.applied)), tuple(sorted(skipped)))
+
+
+def _order(change: Change) -> tuple[bool, int, str]:
+    """What goes, deepest first, so that directories are empty when their turn comes; then what comes."""
+    gone = change.kind == "deleted"
+    return not gone, -change.path.count("/") if gone else 0, change.path
+
+
+class _Choice:
+    """Which changes the user asked for, and why some of them still do not come."""
+
+    def __init__(
+        self, paths: Sequence[str] | None, force: bool, executable: bool, reviewed: Review | None
+    ) -> None:
+        self._paths = None if paths is None else [plain(path) for path in paths]
+        self._force = force
+        self._executable = executable
+        self._reviewed = None if reviewed is None else {change.path: change for change in reviewed.changes}
+
+    def unmatched(self, review: Review) -> list[tuple[str, str]]:
+        """Paths that name no change: a spelling mistake must not look like success."""
+        return [
+            (path or ".", "nothing changed here")
+            for path in self._paths or ()
+            if not any(covers(path, change.path) for change in review.changes)
+        ]
+
+    def asked_for(self, change: Change) -> bool:
+        return self._paths is None or any(covers(path, change.path) for path in self._paths)
+
+    def refusal(self, change: Change) -> str | None:
+        if change.blocked:
+            return change.blocked
+        named = self._paths is not None and change.path in self._paths
+        if change.executes and not (named or self._executable):
+            return f"{change.executes}: name it to apply it, or allow executables"
+        if change.git and not change.executes and not self._names_git(change):
+            return "inside .git: name the path to apply it"
+        if change.conflict and not self._force:
+            return f"conflict: {change.conflict}; force overwrites"
+        if self._reviewed is not None:
+            before = self._reviewed.get(change.path)
+            if before is None or (before.seen, before.yours) != (change.seen, change.yours):
+                return "changed since it was reviewed"
+        return None
+
+    def _names_git(self, change: Change) -> bool:
+        from_git = change.path[: _git_start(change.path)]
+        return any(covers(from_git, path) and covers(path, change.path) for path in self._paths or () if path)
+
+
+def _git_start(path: str) -> int:
+    """Where the first `.git` component of a path ends."""
+    end = 0
+    for component in path.split("/"):
+        end += len(component) + 1
+        if executes.in_git(component):
+            break
+    return end - 1
+
+
+class _Run:
+    def __init__(self, copy: int, source: int, log: AppliedLog) -> None:
+        self.applied: list[str] = []
+        self._copy = copy
+        self._source = source
+        self._log = log
+        self._umask = umask()
+
+    def take(self, change: Change) -> None:
+        try:
+            if change.kind == "deleted":
+                self._delete(change)
+            elif change.node == "directory":
+                self._directory(change)
+            elif change.kind == "mode":
+                self._mode(change)
+            else:
+                self._file(change)
+        except beneath.NotRegular:
+            raise _Skipped("changed while it was applied") from None
+        except NotADirectoryError:
+            raise _Skipped("a directory on its path is a symlink or a file in your directory") from None
+        self.applied.append(change.path)
+
+    def _delete(self, change: Change) -> None:
+        with beneath.parent_of(self._source, change.path) as (parent, name):
+            self._still_yours(parent, name, change)
+            if change.node == "directory":
+                try:
+                    os.rmdir(name, dir_fd=parent)
+                except OSError:
+                    raise _Skipped("not empty in your directory") from None
+            else:
+                os.unlink(name, dir_fd=parent)
+        self._log.record(change.path, None)
+
+    def _directory(self, change: Change) -> None:
+        with self._parent(change.path) as (parent, name):
+            self._clear(parent, name, change)
+            self._make_directory(parent, name, change.path)
+
+    def _mode(self, change: Change) -> None:
+        """Only whether it is executable crosses: to those who may read it."""
+        with beneath.parent_of(self._source, change.path) as (parent, name):
+            target, found = beneath.open_regular(parent, name)
+            try:
+                if stamp(found) != change.yours:
+                    raise _Skipped("changed while it was applied")
+                os.fchmod(target, _with_execution(stat.S_IMODE(found.st_mode) & 0o777, change.executable))
+                self._record(change, os.fstat(target))
+            finally:
+                os.close(target)
+
+    def _file(self, change: Change) -> None:
+        with beneath.parent_of(self._copy, change.path) as (from_, from_name):
+            content, status = beneath.open_regular(from_, from_name)
+        try:
+            if stamp(status) != change.seen:
+                raise _Skipped("changed while it was applied")
+            with self._parent(change.path) as (parent, name):
+                self._replace(parent, name, change, content, status)
+        finally:
+            os.close(content)
+
+    def _replace(self, parent: int, name: str, change: Change, content: int, status: os.stat_result) -> None:
+        yours = beneath.look(parent, name)
+        temporary = _temporary(change.path)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=parent)  # left by a run that was killed
+        target = os.open(temporary, beneath.NEW_FILE, 0o600, dir_fd=parent)
+        try:
+            copy_sparse(content, target, status.st_size)
+            if stamp(os.fstat(content)) != change.seen:
+                raise _Skipped("changed while it was applied")
+            owner = yours if yours is not None else os.fstat(parent)
+            if os.geteuid() == 0:
+                os.fchown(target, owner.st_uid, owner.st_gid)
+            os.fchmod(target, self._new_mode(yours, status, change))
+            os.fsync(target)
+            if yours is not None and stat.S_ISDIR(yours.st_mode):
+                self._clear(parent, name, change)
+            else:
+                self._still_yours(parent, name, change)
+            # The commit point: past here the user's file is the new one.
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            self._record(change, os.fstat(target))
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=parent)
+            raise
+        finally:
+            os.close(target)
+
+    def _new_mode(self, yours: os.stat_result | None, status: os.stat_result, change: Change) -> int:
+        if yours is not None and stat.S_ISREG(yours.st_mode):
+            return _with_execution(stat.S_IMODE(yours.st_mode) & 0o777, change.executable)
+        return stat.S_IMODE(status.st_mode) & 0o777 & ~self._umask
+
+    def _clear(self, parent: int, name: str, change: Change) -> None:
+        """Make room where another kind of thing stands."""
+        self._still_yours(parent, name, change, content=change.kind != "type")
+        yours = beneath.look(parent, name)
+        if yours is None:
+            return
+        if not stat.S_ISDIR(yours.st_mode):
+            os.unlink(name, dir_fd=parent)
+        elif change.node != "directory":
+            try:
+                os.rmdir(name, dir_fd=parent)
+            except OSError:
+                raise _Skipped("a directory that is not empty stands there in your directory") from None
+
+    def _still_yours(self, parent: int, name: str, change: Change, *, content: bool = True) -> None:
+        """The user's own file must still be the one that was judged."""
+        yours = beneath.look(parent, name)
+        now = None if yours is None else stamp(yours)
+        # A directory's own times move with what was just applied inside it.
+        only_kind = not content or (yours is not None and stat.S_ISDIR(yours.st_mode))
+        if _kind(now) != _kind(change.yours) if only_kind else now != change.yours:
+            raise _Skipped("changed in your directory while it was applied")
+
+    def _record(self, change: Change, target: os.stat_result) -> None:
+        assert change.seen is not None
+        mode, size, mtime_ns, ctime_ns, ino = change.seen
+        entry = Entry(
+            FILE, stat.S_IMODE(mode), stat.S_IMODE(target.st_mode), 0, size,
+            target.st_mtime_ns, target.st_ctime_ns, target.st_ino, mtime_ns, ctime_ns, ino,
+        )  # fmt: skip
+        self._log.record(change.path, entry)
+
+    @contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[int, str]]:
+        """The user's directory that is to hold `path`, made where it is missing."""
+        *directories, name = beneath.components(path)
+        here = os.dup(self._source)
+        try:
+            for depth, component in enumerate(directories, start=1):
+                if beneath.look(here, component) is None:
+                    self._make_directory(here, component, "/".join(directories[:depth]))
+                try:
+                    below = beneath.enter(here, component)
+                except OSError as error:
+                    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                        raise NotADirectoryError(component) from None
+                    raise
+                os.close(here)
+                here = below
+            yield here, name
+        finally:
+            os.close(here)
+
+    def _make_directory(self, parent: int, name: str, path: str) -> None:
+        os.mkdir(name, 0o777, dir_fd=parent)
+        if os.geteuid() == 0:
+            owner = os.fstat(parent)
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)
+        self._log.record(path, Entry(DIRECTORY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+
+
+def _temporary(path: str) -> str:
+    """The same name each time, so that what a killed run left is found by the next."""
+    return f".usermode-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.tmp"
+
+
+def _with_execution(mode: int, executable: bool) -> int:
+    """The mode with execution given to those who may read, or taken from all."""
+    return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
+
+
+def _kind(status: Stamp | None) -> int | None:
+    return None if status is None else stat.S_IFMT(status[0])

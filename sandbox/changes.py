@@ -1,0 +1,360 @@
+"""What a session changed: the copy compared with its manifest and with the user's directory as it is now.
+
+A file that nobody touched costs one status call. One that was touched is compared by content with the user's
+own, so rewriting the same bytes is no change. The guest may alter the tree while it is read: every change
+carries the status that was seen, and whoever uses it later checks that it still holds.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sandbox import beneath, executes, manifest
+from sandbox.manifest import DIRECTORY, FILE, REWRITTEN, SYMLINK, Entry, Manifest
+from sandbox.quota import opened
+
+Kind = Literal["added", "modified", "deleted", "mode", "type"]
+Stamp = tuple[int, int, int, int, int]
+"""Mode, size, mtime, ctime and inode number: equal only while nothing happened to a file."""
+
+_SPARSE_BYTES = 4 << 30
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+_ENTRY_KINDS = {FILE: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
+
+
+@dataclass(frozen=True)
+class Change:
+    path: str
+    """Relative to the root; bytes that are no UTF-8 stand as surrogates, so escape before showing."""
+    kind: Kind
+    node: str
+    """What is there now, or was before it was deleted: file, directory, symlink, FIFO, socket or device."""
+    size: int
+    """Bytes of the new content; 0 for anything deleted."""
+    executable: bool
+    """Whether its owner may execute the file in the copy."""
+    git: bool
+    """Inside a repository's own directory: applied only when asked for by path."""
+    executes: str | None
+    """Why it may run on the host later; applied only when named itself, or when executables are asked for."""
+    blocked: str | None
+    """Why it is never applied."""
+    conflict: str | None
+    """Why applying it would overwrite something the session never saw; applied only with force."""
+    seen: Stamp | None
+    """The copy's status when it was looked at; None when it is not there."""
+    yours: Stamp | None
+    """The user's own file's status then; None when it is not there."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """Every change, sorted by path, and the sections a person reads."""
+
+    source: Path
+    changes: tuple[Change, ...]
+
+    @property
+    def ordinary(self) -> tuple[Change, ...]:
+        return tuple(c for c in self.changes if not (c.git or c.executes or c.blocked))
+
+    @property
+    def executes(self) -> tuple[Change, ...]:
+        return tuple(c for c in self.changes if c.executes and not c.blocked)
+
+    @property
+    def git(self) -> tuple[Change, ...]:
+        return tuple(c for c in self.changes if c.git and not c.executes and not c.blocked)
+
+    @property
+    def blocked(self) -> tuple[Change, ...]:
+        return tuple(c for c in self.changes if c.blocked)
+
+    @property
+    def conflicts(self) -> tuple[Change, ...]:
+        return tuple(c for c in self.changes if c.conflict and not c.blocked)
+
+
+def changes(session_dir: Path) -> Review:
+    """What the session changed. FileNotFoundError when it has no copy, or the user's directory is gone."""
+    known = manifest.load(session_dir)
+    with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(known.source) as source:
+        return compare(known, copy, source)
+
+
+def compare(known: Manifest, copy: int, source: int) -> Review:
+    """The same over open directories."""
+    scan = _Scan(known)
+    scan.directory(copy, "", 0)
+    found = [scan.judged(copy, source, path, status) for path, status in scan.touched]
+    # Nothing is known to be deleted beneath what could not be entered or was replaced by what does not cross.
+    closed = {change.path for change in found if change is not None and change.blocked}
+    for path, entry in scan.missing.items():
+        found.append(_deleted(source, known, path, entry, _within(path, closed)))
+    listed = sorted((change for change in found if change is not None), key=lambda change: change.path)
+    return Review(known.source, tuple(listed))
+
+
+def stamp(status: os.stat_result) -> Stamp:
+    return status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def kind_of(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "special file")
+
+
+class _Scan:
+    """One pass over the copy: what is not as the manifest has it, and what the manifest has and the copy has
+    not.
+    """
+
+    def __init__(self, known: Manifest) -> None:
+        self.known = known
+        self.missing = dict(known.entries)
+        self.touched: list[tuple[str, os.stat_result]] = []
+        self._too_deep: set[str] = set()
+        self._bare: list[str] = []
+
+    def directory(self, here: int, prefix: str, depth: int) -> int:
+        """List one directory; returns how many names it holds."""
+        names: set[str] = set()
+        below: list[tuple[str, os.stat_result, bool]] = []
+        missing = self.missing
+        with os.scandir(here) as listing:
+            for item in listing:
+                names.add(item.name)
+                path = prefix + item.name
+                base = missing.pop(path, None)
+                try:
+                    status = item.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    below.append((item.name, status, base is not None and base.kind == DIRECTORY))
+                elif base is None or not _untouched(base, status):
+                    self.touched.append((path, status))
+        if prefix and {"HEAD", "objects", "refs"} <= names and not executes.in_git(prefix[:-1]):
+            self._bare.append(prefix)
+        for name, status, was_there in below:
+            self._enter(here, prefix + name, name, status, was_there, depth + 1)
+        return len(names)
+
+    def _enter(
+        self, here: int, path: str, name: str, status: os.stat_result, was_there: bool, depth: int
+    ) -> None:
+        if depth > beneath.MAX_DEPTH:
+            self._too_deep.add(path)
+            self.touched.append((path, status))
+            return
+        try:
+            below = beneath.enter(here, name)
+        except OSError:
+            # Swapped under our hands, or closed to us: shown, and never applied.
+            self._too_deep.add(path)
+            self.touched.append((path, status))
+            return
+        try:
+            names = self.directory(below, f"{path}/", depth)
+        finally:
+            os.close(below)
+        if not was_there and (not names or path in self.known.entries):
+            self.touched.append((path, status))
+
+    def judged(self, copy: int, source: int, path: str, status: os.stat_result) -> Change | None:
+        """A touched path as a change; None when it comes out the same."""
+        base = self.known.entries.get(path)
+        blocked = self._blocked(copy, path, status, base)
+        yours, unreachable = _look(source, path)
+        blocked = blocked or unreachable
+        same = False
+        if blocked is None and stat.S_ISREG(status.st_mode) and yours is not None:
+            same = _same_content(copy, source, path, status, yours)
+        if base is not None and base.kind == SYMLINK and stat.S_ISLNK(status.st_mode):
+            same = _target(copy, path) == self.known.targets.get(path)
+            if same:
+                return None
+        newly_executable = _executable(status) and not (
+            base is not None and base.kind == FILE and base.source_mode & 0o100
+        )
+        kind: Kind = "added" if base is None else "modified"
+        if base is not None and _ENTRY_KINDS[base.kind] != kind_of(status):
+            kind = "type"
+        if same and yours is not None:
+            if bool(yours.st_mode & 0o100) == _executable(status):
+                return None
+            kind = "mode"
+        if stat.S_ISDIR(status.st_mode) and yours is not None and stat.S_ISDIR(yours.st_mode) and not blocked:
+            return None
+        git = executes.in_git(path)
+        return Change(
+            path=path,
+            kind=kind,
+            node=kind_of(status),
+            size=status.st_size if stat.S_ISREG(status.st_mode) else 0,
+            executable=_executable(status),
+            git=git,
+            executes=self._executes(path, newly_executable=newly_executable and not git),
+            blocked=blocked,
+            conflict=None if same else _conflict(base, yours, self.known.targets.get(path), source, path),
+            seen=stamp(status),
+            yours=stamp(yours) if yours is not None else None,
+        )
+
+    def _executes(self, path: str, *, newly_executable: bool) -> str | None:
+        if reason := executes.reason_by_path(path):
+            return reason
+        if any(path.startswith(prefix) for prefix in self._bare):
+            return "part of a bare git repository, whose configuration can run programs"
+        return "newly executable" if newly_executable else None
+
+    def _blocked(self, copy: int, path: str, status: os.stat_result, base: Entry | None) -> str | None:
+        if reason := unprintable(path):
+            return reason
+        if path in self._too_deep:
+            return "too deep or not readable"
+        if base is not None and base.flags & REWRITTEN:
+            return "credentials were left out of its copy: make this change by hand"
+        if stat.S_ISDIR(status.st_mode):
+            return "a symlink of yours became a directory" if base and base.kind == SYMLINK else None
+        if not stat.S_ISREG(status.st_mode):
+            return f"a {kind_of(status)}"
+        if status.st_mode & 0o7000:
+            return "setuid, setgid or sticky bit"
+        if status.st_size > max(_SPARSE_BYTES, 2 * status.st_blocks * 512):
+            return f"claims {status.st_size:,} bytes and holds {status.st_blocks * 512:,}"
+        try:
+            with beneath.parent_of(copy, path) as (parent, name):
+                os.close(beneath.open_regular(parent, name)[0])
+        except OSError:
+            return "cannot be read"
+        return None
+
+
+def unprintable(path: str) -> str | None:
+    """Why a path cannot be shown as it is, and therefore does not cross; None for a plain one."""
+    if path.isascii() and path.isprintable():
+        return None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in path):
+        return "its name holds control or invisible characters"
+    return None
+
+
+def _untouched(base: Entry, status: os.stat_result) -> bool:
+    return (
+        base.copy_ctime_ns == status.st_ctime_ns
+        and base.copy_ino == status.st_ino
+        and base.copy_mtime_ns == status.st_mtime_ns
+        and base.mode == stat.S_IMODE(status.st_mode)
+        and (base.kind == FILE) == stat.S_ISREG(status.st_mode)
+        and base.size == status.st_size
+    )
+
+
+def _executable(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o100)
+
+
+def _look(source: int, path: str) -> tuple[os.stat_result | None, str | None]:
+    """The user's own file, or why it must not be reached: a symlink stands on the way."""
+    try:
+        with beneath.parent_of(source, path) as (parent, name):
+            return beneath.look(parent, name), None
+    except FileNotFoundError:
+        return None, None
+    except NotADirectoryError:
+        return None, "a directory on its path is a symlink or a file in your directory"
+    except OSError:
+        return None, "a directory on its path cannot be entered in your directory"
+
+
+def _same_content(copy: int, source: int, path: str, status: os.stat_result, yours: os.stat_result) -> bool:
+    if not stat.S_ISREG(yours.st_mode) or status.st_size != yours.st_size:
+        return False
+    try:
+        with beneath.parent_of(copy, path) as (parent, name):
+            left, _ = beneath.open_regular(parent, name)
+        try:
+            with beneath.parent_of(source, path) as (parent, name):
+                right, _ = beneath.open_regular(parent, name)
+            try:
+                return beneath.same_content(left, right)
+            finally:
+                os.close(right)
+        finally:
+            os.close(left)
+    except OSError:
+        return False  # shown as a change: apply looks again
+
+
+def _target(top: int, path: str) -> str | None:
+    try:
+        with beneath.parent_of(top, path) as (parent, name):
+            return os.readlink(name, dir_fd=parent)
+    except OSError:
+        return None
+
+
+def _conflict(
+    base: Entry | None, yours: os.stat_result | None, target: str | None, source: int, path: str
+) -> str | None:
+    if base is None:
+        return None if yours is None else "is in your directory and was not part of the copy"
+    if yours is None:
+        return "is no longer in your directory"
+    if kind_of(yours) != _ENTRY_KINDS[base.kind]:
+        return f"is a {kind_of(yours)} in your directory now"
+    if base.kind == DIRECTORY:
+        return None
+    if base.kind == SYMLINK:
+        return None if _target(source, path) == target else "points elsewhere in your directory now"
+    # The content that was copied is not kept, so anything that may have altered it counts.
+    same = (yours.st_mtime_ns, yours.st_ctime_ns, yours.st_ino) == base.source()
+    return None if same else "was changed in your directory since the copy"
+
+
+def _within(path: str, directories: set[str]) -> str | None:
+    """The closest of these directories that holds the path."""
+    while (cut := path.rfind("/")) > 0:
+        path = path[:cut]
+        if path in directories:
+            return path
+    return None
+
+
+def _deleted(source: int, known: Manifest, path: str, base: Entry, closed: str | None) -> Change | None:
+    yours, unreachable = _look(source, path)
+    if closed is not None:
+        unreachable = "its directory was replaced or closed"
+    if yours is None and unreachable is None:
+        return None
+    rewritten = "credentials were left out of its copy: make this change by hand"
+    return Change(
+        path=path,
+        kind="deleted",
+        node=_ENTRY_KINDS[base.kind],
+        size=0,
+        executable=False,
+        git=executes.in_git(path),
+        executes=executes.reason_by_path(path) if base.kind != DIRECTORY else None,
+        blocked=unprintable(path) or unreachable or (rewritten if base.flags & REWRITTEN else None),
+        conflict=_conflict(base, yours, known.targets.get(path), source, path),
+        seen=None,
+        yours=stamp(yours) if yours is not None else None,
+    )

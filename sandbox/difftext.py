@@ -1,0 +1,172 @@
+"""Unified diffs of a review, bounded, and truthful when they are cut: what is left out is counted, never
+hidden.
+
+Bytes of the guest come out as text with undecodable bytes escaped; control characters stay in, since only the
+screen knows what it can show, and escapes them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sandbox import beneath, manifest
+from sandbox.changes import Change, Review, compare
+from sandbox.quota import opened
+
+_FILE_BYTES = 1 << 20
+"""Larger files are summarised."""
+_LINE_CHARS = 2000
+_COMPARED = 4_000_000
+"""Lines before times lines after, in the part that differs, up to which a smallest difference is looked for.
+"""
+_CONTEXT = 3
+
+
+def diff_text(session_dir: Path, paths: Sequence[str] | None = None) -> Iterator[str]:
+    """Lines of a unified diff from the user's directory as it is to the session's copy, no newlines.
+
+    All changes in the order of the review, or those at or beneath `paths`.
+    """
+    known = manifest.load(session_dir)
+    with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(known.source) as source:
+        review = compare(known, copy, source)
+        for change in selected(review, paths):
+            yield from _change(change, copy, source)
+
+
+def selected(review: Review, paths: Sequence[str] | None) -> list[Change]:
+    """The changes at or beneath any of these relative paths; all without paths."""
+    if paths is None:
+        return list(review.changes)
+    wanted = [plain(path) for path in paths]
+    return [change for change in review.changes if any(covers(path, change.path) for path in wanted)]
+
+
+def plain(path: str) -> str:
+    """A path as a person writes it (`./a/`, `.`) in the form the review has it; the root is the empty path."""
+    normal = os.path.normpath(path) if path else "."
+    return "" if normal == "." else normal
+
+
+def covers(path: str, other: str) -> bool:
+    """Whether `other` is this path or lies beneath it."""
+    return not path or other == path or other.startswith(f"{path}/")
+
+
+def _change(change: Change, copy: int, source: int) -> Iterator[str]:
+    name = os.fsencode(change.path).decode(errors="backslashreplace")
+    yield f"--- {'/dev/null' if change.yours is None else f'a/{name}'}"
+    yield f"+++ {'/dev/null' if change.seen is None else f'b/{name}'}"
+    if change.blocked:
+        yield f"# not applied: {change.blocked}"
+        return
+    if change.conflict:
+        yield f"# conflict: {change.conflict}"
+    if change.kind == "mode":
+        yield f"# {'becomes' if change.executable else 'is no longer'} executable"
+        return
+    if change.node != "file":
+        yield f"# {change.node} {change.kind}"
+        return
+    if change.executable and (change.yours is None or not change.yours[0] & 0o100):
+        yield "# becomes executable"
+    try:
+        before = _read(source, change.path, there=change.yours is not None)
+        after = _read(copy, change.path, there=change.seen is not None)
+    except beneath.TooLarge:
+        yield f"# too large to show: {change.size:,} bytes now"
+        return
+    except OSError as error:
+        yield f"# cannot be shown: {error.strerror}"
+        return
+    if b"\0" in before or b"\0" in after:
+        yield f"# binary: {len(before):,} bytes become {len(after):,}"
+        return
+    yield from unified(before, after)
+
+
+def _read(top: int, path: str, *, there: bool) -> bytes:
+    if not there:
+        return b""
+    with beneath.parent_of(top, path) as (parent, name):
+        return beneath.read_regular(parent, name, _FILE_BYTES)[0]
+
+
+def unified(before: bytes, after: bytes) -> Iterator[str]:
+    """Hunks of a unified diff. Too different to compare line by line: all old lines, then all new ones."""
+    old, new = _lines(before), _lines(after)
+    for group in _grouped(_operations(old, new)):
+        first, last = group[0], group[-1]
+        yield f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@"
+        for tag, i1, i2, j1, j2 in group:
+            if tag == "equal":
+                yield from (_shown(" ", line) for line in old[i1:i2])
+                continue
+            yield from (_shown("-", line) for line in old[i1:i2])
+            yield from (_shown("+", line) for line in new[j1:j2])
+
+
+_Operation = tuple[str, int, int, int, int]
+
+
+def _operations(old: list[bytes], new: list[bytes]) -> list[_Operation]:
+    """Like SequenceMatcher.get_opcodes, after taking off what both begin and end with."""
+    shortest = min(len(old), len(new))
+    head = next((i for i in range(shortest) if old[i] != new[i]), shortest)
+    most = shortest - head
+    tail = next((i for i in range(most) if old[-1 - i] != new[-1 - i]), most)
+    middle_old, middle_new = old[head : len(old) - tail], new[head : len(new) - tail]
+    operations: list[_Operation] = [("equal", 0, head, 0, head)] if head else []
+    if len(middle_old) * len(middle_new) > _COMPARED:
+        operations.append(("replace", head, len(old) - tail, head, len(new) - tail))
+    else:
+        matcher = difflib.SequenceMatcher(None, middle_old, middle_new)
+        operations += [
+            (tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in matcher.get_opcodes()
+        ]
+    if tail:
+        operations.append(("equal", len(old) - tail, len(old), len(new) - tail, len(new)))
+    return operations
+
+
+def _grouped(operations: list[_Operation]) -> Iterator[list[_Operation]]:
+    """Operations in hunks with a few lines of context, far-apart ones in hunks of their own."""
+    group: list[_Operation] = []
+    for number, (tag, i1, i2, j1, j2) in enumerate(operations):
+        if tag != "equal":
+            group.append((tag, i1, i2, j1, j2))
+            continue
+        leading = min(_CONTEXT, i2 - i1) if group else 0
+        trailing = min(_CONTEXT, i2 - i1) if number + 1 < len(operations) else 0
+        if group and leading + trailing >= i2 - i1 and trailing:
+            group.append((tag, i1, i2, j1, j2))
+            continue
+        if group:
+            yield [*group, (tag, i1, i1 + leading, j1, j1 + leading)]
+        group = [(tag, i2 - trailing, i2, j2 - trailing, j2)] if trailing else []
+    if any(tag != "equal" for tag, *_ in group):
+        yield group
+
+
+def _range(start: int, stop: int) -> str:
+    length = stop - start
+    return f"{start + 1 if length else start},{length}"
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """Lines with their newlines, so that a missing last one is a difference. Only \\n ends a line."""
+    lines = content.split(b"\n")
+    last = lines.pop()
+    return [line + b"\n" for line in lines] + ([last] if last else [])
+
+
+def _shown(sign: str, line: bytes) -> str:
+    text = line.decode(errors="backslashreplace")
+    ended = text.endswith("\n")
+    text = text[:-1] if ended else text
+    if len(text) > _LINE_CHARS:
+        text = f"{text[:_LINE_CHARS]}… ({len(text) - _LINE_CHARS:,} more characters)"
+    return f"{sign}{text}" if ended else f"{sign}{text}\n\\ No newline at end of file"

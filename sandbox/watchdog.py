@@ -1,0 +1,137 @@
+"""The disk watchdog: keeps a limit that the file system cannot keep itself.
+
+Ten times a second it asks the file system how much is free, which costs microseconds; only when enough of it
+has gone to matter (or every few seconds) is the workspace itself summed up. Past the limit and still growing,
+it calls back, and the sandbox ends what runs: what frees space again is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies.schema import Limits
+from sandbox import beneath
+
+Exceeded = Callable[[str], Awaitable[None]]
+"""Called with one line that says what was exceeded and by how much."""
+
+_EVERY_S = 0.05
+_SCAN_AT_LEAST_EVERY_S = 5.0
+_SHARE = 4
+"""A scan is due when the file system lost this fraction (one in …) of what was left of a limit."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    bytes: int
+    """Allocated on disk; a hole costs nothing."""
+    inodes: int
+
+
+def usage(path: Path, stop_after: int) -> Usage:
+    """Sum up a tree by directory descriptors, counting at most `stop_after` names."""
+    sums = [0, 0]
+    with beneath.root(path) as top:
+        _add(top, sums, stop_after, 0)
+    return Usage(*sums)
+
+
+def _add(here: int, sums: list[int], stop_after: int, depth: int) -> None:
+    below: list[str] = []
+    with os.scandir(here) as listing:
+        for item in listing:
+            try:
+                status = item.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            sums[0] += status.st_blocks * 512
+            sums[1] += 1
+            if sums[1] >= stop_after:
+                return
+            if stat.S_ISDIR(status.st_mode):
+                below.append(item.name)
+    for name in below:
+        # What lies deeper than any real tree is not summed.
+        if depth < beneath.MAX_DEPTH and sums[1] < stop_after:
+            try:
+                descriptor = beneath.enter(here, name)
+            except OSError:
+                continue
+            try:
+                _add(descriptor, sums, stop_after, depth + 1)
+            finally:
+                os.close(descriptor)
+
+
+class Watchdog:
+    """`async with Watchdog(path, limits, exceeded):` watches for as long as the block lasts."""
+
+    def __init__(self, path: Path, limits: Limits, exceeded: Exceeded) -> None:
+        self._path = path
+        self._bytes = limits.workspace_mb << 20
+        self._inodes = limits.workspace_inodes
+        self._exceeded = exceeded
+        self._task: asyncio.Task[None] | None = None
+        self._last = Usage(0, 0)
+        self.overshoot_bytes = 0
+        """The most that was ever measured beyond the limit."""
+
+    async def __aenter__(self) -> Watchdog:
+        await self._scan()
+        self._task = asyncio.create_task(self._guard(), name="disk watchdog")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        [outcome] = await asyncio.gather(self._task, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    async def _guard(self) -> None:
+        try:
+            await self._watch()
+        except OSError as error:
+            # Blind is as good as exceeded: nothing runs without a limit.
+            await self._exceeded(f"the workspace cannot be watched: {error}")
+            raise
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        free = os.statvfs(self._path)
+        scanned = loop.time()
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            now = os.statvfs(self._path)
+            lost = (free.f_bfree - now.f_bfree) * now.f_frsize
+            names = free.f_ffree - now.f_ffree
+            due = loop.time() - scanned > _SCAN_AT_LEAST_EVERY_S
+            if due or self._worth_a_scan(lost, names):
+                free = now
+                before = self._last
+                await self._scan()
+                scanned = loop.time()
+                await self._judge(before)
+
+    def _worth_a_scan(self, lost: int, names: int) -> bool:
+        bytes_left = max(self._bytes - self._last.bytes, 0)
+        inodes_left = max(self._inodes - self._last.inodes, 0)
+        return lost > bytes_left // _SHARE or names > inodes_left // _SHARE
+
+    async def _scan(self) -> None:
+        # Counting a little past the limit is enough to know that it is exceeded.
+        self._last = await asyncio.to_thread(usage, self._path, 2 * self._inodes + 1000)
+        self.overshoot_bytes = max(self.overshoot_bytes, self._last.bytes - self._bytes)
+
+    async def _judge(self, before: Usage) -> None:
+        now = self._last
+        if now.bytes > self._bytes and now.bytes > before.bytes:
+            held, limit = -(-now.bytes >> 20), self._bytes >> 20
+            await self._exceeded(f"the workspace holds {held:,} MB, its limit is {limit:,} MB")
+        elif now.inodes > self._inodes and now.inodes > before.inodes:
+            await self._exceeded(f"the workspace holds {now.inodes:,} files, its limit is {self._inodes:,}")

@@ -1,0 +1,54 @@
+"""The workspace (a session's private copy of a directory), from copy in to apply or discard.
+
+    prepare      empty storage with an exact limit, or one that is watched
+    copy_in      the user's directory, less its credentials; a manifest of it
+    …            the sandbox runs with `storage.path` at /workspace
+    changes      what came of it, in sections: ordinary, executes on the host, git, blocked
+    diff_text    the same as a unified diff
+    apply        into the user's directory, path by path
+    discard      and it is gone
+
+All of it blocks: call it by `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from sandbox import manifest, quota
+from sandbox.apply import ApplyReport, apply
+from sandbox.changes import Change, Review, changes
+from sandbox.copyin import CopyReport, copy_in
+from sandbox.difftext import diff_text
+from sandbox.quota import Storage, mounted_sessions, opened, prepare, release, storage_of
+from sandbox.watchdog import Watchdog
+
+__all__ = [
+    "ApplyReport",
+    "Change",
+    "CopyReport",
+    "Review",
+    "Storage",
+    "Watchdog",
+    "apply",
+    "changes",
+    "copy_in",
+    "diff_text",
+    "discard",
+    "mounted_sessions",
+    "opened",
+    "prepare",
+    "release",
+    "storage_of",
+]
+
+
+def discard(session_dir: Path) -> None:
+    """Remove the copy and what was known of it, whatever the guest left there. Idempotent.
+
+    SandboxRefused while something still holds the copy open.
+    """
+    with suppress(FileNotFoundError):
+        quota.remove(session_dir)
+    manifest.forget(session_dir)
