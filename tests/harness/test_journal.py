@@ -170,10 +170,10 @@ async def test_a_torn_tail_is_cut_off_kept_and_reported(directory, tail):
     assert verify(directory).lines == 4
 
 
-async def test_every_possible_cut_leaves_a_journal_that_opens(directory):
+async def test_a_cut_anywhere_leaves_a_journal_that_opens(directory):
     data = await written(directory, 2)
     first = data.index(b"\n") + 1
-    for length in range(len(data)):
+    for length in {*range(0, len(data), 17), first - 1, first, first + 1, len(data) - 1}:
         (directory / FILE).write_bytes(data[:length])
         journal = Journal.open(directory)
         journal.close()
@@ -307,11 +307,7 @@ def test_whatever_a_guest_says_can_be_written_and_read_back(text, details):
     line = encode(Head(), PLAIN.plain(outcome))
     assert line.count(b"\n") == 1
     assert json.loads(line)["entry"]["kind"] == "call_outcome"
-    record = decode(line, Head())
-    assert (
-        encode(Head(), PLAIN.plain(record.entry))[110:].split(b"entry")[1:-1]
-        == line[110:].split(b"entry")[1:-1]
-    )
+    assert PLAIN.plain(decode(line, Head()).entry) == PLAIN.plain(outcome)
 
 
 async def test_nesting_without_end_does_not_make_a_journal_unreadable(directory):
