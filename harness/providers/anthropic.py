@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +10,7 @@ from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thin
 from harness.providers.base import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import clean, cut_short, parse_call, safe_id, sent_arguments
 from harness.providers.faults import answered
-from harness.providers.wire import CLOCKS, Clocks, Event, Service, stream_reply
+from harness.providers.wire import CLOCKS, Clocks, Event, LazyClient, Service, stream_reply
 
 _CACHED: JsonObject = {"type": "ephemeral"}
 _STOPS: Mapping[str, Stop] = {
@@ -37,33 +36,33 @@ class AnthropicProvider:
     ) -> None:
         self.model = model
         self._maker = f"{self.name}:{model}"
-        self._api_key, self._base_url, self._extra, self._clocks = api_key, base_url, extra, clocks
-
-    @cached_property
-    def _client(self) -> Any:
-        import anthropic
-
-        return anthropic.AsyncAnthropic(
-            api_key=self._api_key,
-            base_url=self._base_url or "https://api.anthropic.com",
-            max_retries=0,
-            timeout=anthropic.Timeout(None, connect=self._clocks.connect_s),
-            # A redirect would carry the key to a host nobody named.
-            http_client=anthropic.DefaultAsyncHttpxClient(follow_redirects=False),
-        )
+        self._api_key, self._extra, self._clocks = api_key, extra, clocks
+        self._client = LazyClient(lambda: _open_client(api_key, base_url, clocks))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        import anthropic
-
-        service = Service("Anthropic", anthropic, self._clocks, hide=(self._api_key,))
+        sdk, client = await self._client.get()
+        service = Service("Anthropic", sdk, self._clocks, hide=(self._api_key,))
         body = {"model": self.model, **request_body(request, self._maker), **self._extra, "stream": True}
-        opening = self._client.messages.with_streaming_response.create(**body)
+        opening = client.messages.with_streaming_response.create(**body)
         async for delta in stream_reply(service, opening, _Reader(service, self._maker)):
             yield delta
 
     async def aclose(self) -> None:
-        if "_client" in self.__dict__:
-            await self._client.close()
+        await self._client.aclose()
+
+
+def _open_client(api_key: str, base_url: str | None, clocks: Clocks) -> tuple[Any, Any]:
+    import anthropic
+
+    client = anthropic.AsyncAnthropic(
+        api_key=api_key,
+        base_url=base_url or "https://api.anthropic.com",
+        max_retries=0,
+        timeout=anthropic.Timeout(None, connect=clocks.connect_s),
+        # A redirect would carry the key to a host nobody named.
+        http_client=anthropic.DefaultAsyncHttpxClient(follow_redirects=False),
+    )
+    return anthropic, client
 
 
 def request_body(request: Request, maker: str) -> JsonObject:

@@ -39,15 +39,15 @@ def open_provider(name: str, *, base_url: str | None = None, env: Mapping[str, s
     """
     kind, _, model = name.partition(":")
     if base_url is not None:
-        _check_url(base_url)
+        _check_url("--base-url", base_url)
     match kind:
         case _ if not model.strip():
             raise UsageError(f"no model in {name!r}: give one of {', '.join(FORMS)}")
         case "anthropic":
-            url = base_url or env.get("ANTHROPIC_BASE_URL")
+            url = base_url or _url(env, "ANTHROPIC_BASE_URL")
             return AnthropicProvider(model, api_key=_key(env, "ANTHROPIC_API_KEY"), base_url=url)
         case "openai":
-            url = base_url or env.get("OPENAI_BASE_URL")
+            url = base_url or _url(env, "OPENAI_BASE_URL")
             return OpenAIProvider(model, api_key=_key(env, "OPENAI_API_KEY"), base_url=url)
         case "openai-chat" if base_url is None:
             return OpenAIChatProvider(model, api_key=_key(env, CHAT_KEY, "OPENAI_API_KEY"))
@@ -72,7 +72,17 @@ def _key(env: Mapping[str, str], *names: str) -> str:
     raise ProviderError("auth", f"no key for the model's service: set {' or '.join(names)}")
 
 
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"{url!r} is not a base URL: give one like http://localhost:8080/v1")
+def _url(env: Mapping[str, str], name: str) -> str | None:
+    if url := env.get(name, "").strip():
+        _check_url(name, url)
+    return url or None
+
+
+def _check_url(where: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(f"{where} {url!r} is not a base URL: give one like http://localhost:8080/v1")

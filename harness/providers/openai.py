@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +11,7 @@ from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thin
 from harness.providers.base import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import clean, cut_short, parse_call, safe_id, sent_arguments, sent_result
 from harness.providers.faults import answered
-from harness.providers.wire import CLOCKS, Clocks, Event, Service, stream_reply
+from harness.providers.wire import CLOCKS, Clocks, Event, LazyClient, Service, stream_reply
 
 _THOUGHTLESS = ("gpt-3.5", "gpt-4", "chatgpt-4o")
 """Families that do not reason and refuse a request to include their reasoning. Closed: new ones do."""
@@ -34,33 +33,28 @@ class OpenAIProvider:
     ) -> None:
         self.model = model
         self._maker = f"{self.name}:{model}"
-        self._api_key, self._base_url, self._extra, self._clocks = api_key, base_url, extra, clocks
-
-    @cached_property
-    def _client(self) -> Any:
-        return open_client(self._api_key, self._base_url, self._clocks)
+        self._api_key, self._extra, self._clocks = api_key, extra, clocks
+        self._client = LazyClient(lambda: open_client(api_key, base_url, clocks))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        import openai
-
-        service = Service("OpenAI", openai, self._clocks, hide=(self._api_key,))
+        sdk, client = await self._client.get()
+        service = Service("OpenAI", sdk, self._clocks, hide=(self._api_key,))
         body = {"model": self.model, **request_body(request, self._maker), **self._extra, "stream": True}
         if not self.model.startswith(_THOUGHTLESS):
             body["include"] = ["reasoning.encrypted_content"]
-        opening = self._client.responses.with_streaming_response.create(**body)
+        opening = client.responses.with_streaming_response.create(**body)
         async for delta in stream_reply(service, opening, _Reader(service, self._maker)):
             yield delta
 
     async def aclose(self) -> None:
-        if "_client" in self.__dict__:
-            await self._client.close()
+        await self._client.aclose()
 
 
-def open_client(api_key: str, base_url: str | None, clocks: Clocks) -> Any:
-    """The SDK's client, without its retries."""
+def open_client(api_key: str, base_url: str | None, clocks: Clocks) -> tuple[Any, Any]:
+    """The SDK and its client, without its retries."""
     import openai
 
-    return openai.AsyncOpenAI(
+    client = openai.AsyncOpenAI(
         api_key=api_key,
         base_url=base_url or "https://api.openai.com/v1",
         max_retries=0,
@@ -68,6 +62,7 @@ def open_client(api_key: str, base_url: str | None, clocks: Clocks) -> Any:
         # A redirect would carry the conversation to a host nobody named.
         http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
     )
+    return openai, client
 
 
 def request_body(request: Request, maker: str) -> JsonObject:

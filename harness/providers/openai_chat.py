@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from harness.providers.calls import clean, cut_short, safe_id, sent_arguments, s
 from harness.providers.chat_calls import StreamedCalls, calls_in_text
 from harness.providers.faults import answered
 from harness.providers.openai import open_client
-from harness.providers.wire import CLOCKS, Clocks, Event, Service, stream_reply
+from harness.providers.wire import CLOCKS, Clocks, Event, LazyClient, Service, stream_reply
 
 _STOPS: Mapping[str, Stop] = {
     "length": "length",
@@ -50,17 +49,13 @@ class OpenAIChatProvider:
         self.model = model
         self._maker = f"{self.name}:{model}"
         self._api_key, self._base_url, self._extra, self._clocks = api_key, base_url, extra, clocks
+        self._client = LazyClient(lambda: open_client(api_key, base_url, clocks))
 
         self._who = urlsplit(base_url).hostname or base_url if base_url else "OpenAI"
 
-    @cached_property
-    def _client(self) -> Any:
-        return open_client(self._api_key, self._base_url, self._clocks)
-
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        import openai
-
-        service = Service(self._who, openai, self._clocks, hide=(self._api_key,))
+        sdk, client = await self._client.get()
+        service = Service(self._who, sdk, self._clocks, hide=(self._api_key,))
         # OpenAI's newer models refuse the name every imitation knows.
         limit = "max_tokens" if self._base_url else "max_completion_tokens"
         body = {
@@ -71,13 +66,12 @@ class OpenAIChatProvider:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        opening = self._client.chat.completions.with_streaming_response.create(**body)
+        opening = client.chat.completions.with_streaming_response.create(**body)
         async for delta in stream_reply(service, opening, _Reader(service, request, self._maker)):
             yield delta
 
     async def aclose(self) -> None:
-        if "_client" in self.__dict__:
-            await self._client.close()
+        await self._client.aclose()
 
 
 def request_body(request: Request, maker: str) -> JsonObject:

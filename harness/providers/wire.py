@@ -81,6 +81,32 @@ class Response(Protocol):
     def iter_bytes(self) -> AsyncGenerator[bytes, None]: ...
 
 
+class LazyClient:
+    """An SDK and its client, loaded when first used and off the event loop: importing one takes a second."""
+
+    def __init__(self, opening: Callable[[], tuple[Any, Any]]) -> None:
+        self._opening = opening
+        self._opened: tuple[Any, Any] | None = None
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> tuple[Any, Any]:
+        """The SDK's module and its client."""
+        async with self._lock:
+            if self._opened is None:
+                try:
+                    self._opened = await asyncio.to_thread(self._opening)
+                except Exception as exc:  # E.g. a proxy in the environment that is no URL.
+                    raise ProviderError(
+                        "request", one_line(f"cannot set up the client: {_cause(exc)}")
+                    ) from exc
+            return self._opened
+
+    async def aclose(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened[1].close()
+
+
 @dataclass(frozen=True)
 class Service:
     """Who is asked, for messages and for recognising the SDK's own errors."""
