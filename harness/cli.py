@@ -100,10 +100,11 @@ def run(
     """Run a task in a contained session; what it changes waits for `diff` and `apply`."""
     with guarded() as leave:
         from harness.commands import run as command
+        from harness.commands.place import Said, place
 
-        where = command.Where(policy, workspace, no_workspace, image, runtime)
-        limits = command.Limits(turns=max_turns, tokens=max_tokens, cost_usd=max_cost, session_s=max_time)
-        leave(command.run(task, model, where, base_url=base_url, json=json, limits=limits))
+        said = Said(policy, workspace, no_workspace, image, runtime)
+        where = place(said, turns=max_turns, tokens=max_tokens, cost_usd=max_cost, session_s=max_time)
+        leave(command.run(task, model, where, base_url=base_url, json=json))
 
 
 @app.command()
@@ -117,9 +118,9 @@ def shell(
     """Open an interactive shell in a fresh contained session."""
     with guarded() as leave:
         from harness.commands import shell as command
-        from harness.commands.run import Where
+        from harness.commands.place import Said, place
 
-        leave(command.shell(Where(policy, workspace, no_workspace, image, runtime)))
+        leave(command.shell(place(Said(policy, workspace, no_workspace, image, runtime))))
 
 
 @app.command()
@@ -209,27 +210,27 @@ def discard(session: Session) -> None:
 def kill(session: Session) -> None:
     """End a running session and its container; its changes stay."""
     with guarded() as leave:
-        from harness.commands import upkeep as command
+        from harness.commands.kill import kill as command
 
-        leave(command.kill(session))
+        leave(command(session))
 
 
 @app.command()
 def gc() -> None:
     """Remove containers and files that no session needs any more."""
     with guarded() as leave:
-        from harness.commands import upkeep as command
+        from harness.commands.gc import gc as command
 
-        leave(command.gc())
+        leave(command())
 
 
 @app.command()
 def doctor(json: Json = False) -> None:
     """Examine the engine and this machine, and say what each finding means."""
     with guarded() as leave:
-        from harness.commands import upkeep as command
+        from harness.commands.doctor import doctor as command
 
-        leave(command.doctor(json=json))
+        leave(command(json=json))
 
 
 @image_app.command("build")
@@ -241,18 +242,18 @@ def image_build(
 ) -> None:
     """Build usermode's own images; a second time there is nothing to do."""
     with guarded() as leave:
-        from harness.commands import upkeep as command
+        from harness.commands import images as command
 
-        leave(command.image_build(names or None, ca))
+        leave(command.build(names or None, ca))
 
 
 @image_app.command("list")
 def image_list() -> None:
     """List usermode's own images on the engine."""
     with guarded() as leave:
-        from harness.commands import upkeep as command
+        from harness.commands import images as command
 
-        leave(command.image_list())
+        leave(command.show())
 
 
 @policy_app.command("list")

@@ -16,6 +16,7 @@ SANDBOX = 6
 INTERNAL = 70
 """EX_SOFTWARE: the fault is usermode's own, so it must look like neither the task's nor the sandbox's."""
 INTERRUPTED = 130
+CLOSED_PIPE = 141
 
 
 def exit_code(error: BaseException) -> int | None:
@@ -56,18 +57,33 @@ def guarded() -> Iterator[Callable[[int], NoReturn]]:
     try:
         yield _leave
         _leave(0)
-    except BrokenPipeError:
-        # Whoever read our output has gone (`usermode log | head`); there is nobody to tell.
+    except BrokenPipeError as error:
+        if not _reader_left():
+            _complain(error)
+        # Whoever read our output has gone (`usermode log | head`): end as SIGPIPE would have ended us.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(CLOSED_PIPE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
         if os.environ.get("USERMODE_DEBUG") == "1":
             raise
-        print(f"usermode: {sentence(error)}", file=sys.stderr)
-        code = exit_code(error)
-        sys.exit(INTERNAL if code is None else code)
+        _complain(error)
+
+
+def _complain(error: Exception) -> NoReturn:
+    print(f"usermode: {sentence(error)}", file=sys.stderr)
+    code = exit_code(error)
+    sys.exit(INTERNAL if code is None else code)
+
+
+def _reader_left() -> bool:
+    """Whether it is our standard output that broke: what could not be written is still in its buffer."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _leave(code: int) -> NoReturn:

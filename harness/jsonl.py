@@ -11,12 +11,21 @@ from typing import TextIO
 
 from harness.events import EVENT, VERSION, Event
 from harness.messages import JsonObject
+from harness.record import Record
 
 
 def encode(event: Event) -> str:
     """One line without its end; ASCII, so that nothing in it can act on a terminal that shows it."""
-    line = json.dumps({"v": VERSION, **event.model_dump()}, separators=(",", ":"))
-    return line.replace("\x7f", "\\u007f")
+    return _line({"v": VERSION, **event.model_dump()})
+
+
+def encode_record(record: Record) -> str:
+    """The same of a journal's entry, with its number and time."""
+    return _line({"v": VERSION, "seq": record.seq, "ts": record.ts, **record.entry.model_dump()})
+
+
+def _line(fields: JsonObject) -> str:
+    return json.dumps(fields, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def schema() -> JsonObject:
@@ -26,7 +35,15 @@ def schema() -> JsonObject:
         name: value for name, value in generated["$defs"].items() if "kind" in value.get("properties", {})
     }
     for value in kinds.values():
-        value["properties"] = {"v": {"const": VERSION, "type": "integer"}, **value["properties"]}
+        value["properties"] = {
+            "v": {"const": VERSION, "type": "integer"},
+            "seq": {
+                "type": "integer",
+                "description": "Number in the journal; only in `usermode log --json`.",
+            },
+            "ts": {"type": "string", "format": "date-time", "description": "As `seq`."},
+            **value["properties"],
+        }
         value["required"] = [
             "v",
             "kind",
@@ -35,7 +52,7 @@ def schema() -> JsonObject:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "usermode events",
-        "description": "One line of `usermode run --json`.",
+        "description": "One line of `usermode run --json` or `usermode log --json`.",
         **generated,
     }
 

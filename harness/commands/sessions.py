@@ -1,0 +1,56 @@
+"""`usermode ps`, `log`, `show`, `verify`: what sessions there are, and what their journals say."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from harness.commands.say import say, table
+from harness.jsonl import encode_record
+from harness.log import PS_HEADER, find, log_lines, ps_rows, show_lines, verdict_lines
+from harness.reading import read
+from harness.reading import verify as check
+from harness.store import Store, home
+
+LATEST = 20
+
+
+def ps(*, everything: bool, json: bool) -> int:
+    rows = Store(home()).list()[::-1]
+    shown = rows if everything else rows[:LATEST]
+    if json:
+        for row in shown:
+            print(jsonlib.dumps({"v": 1, **asdict(row), "directory": str(row.directory)}))
+    elif not rows:
+        say("no session yet; `usermode run TASK` makes one")
+    else:
+        table([PS_HEADER, *ps_rows(shown, datetime.now(UTC))])
+        if len(shown) < len(rows):
+            say(f"… and {len(rows) - len(shown)} older; --all shows them")
+    return 0
+
+
+def log(reference: str, *, json: bool) -> int:
+    directory = Store(home()).session(reference)
+    if json:
+        for record in read(directory):
+            print(encode_record(record))
+        return 0
+    for line in log_lines(read(directory)):
+        print(line)
+    return 0
+
+
+def show(reference: str, which: str) -> int:
+    directory = Store(home()).session(reference)
+    for line in show_lines(find(read(directory), which)):
+        print(line)
+    return 0
+
+
+def verify(reference: str, head: str | None) -> int:
+    verdict = check(Store(home()).session(reference), head=head)
+    for line in verdict_lines(verdict):
+        print(line)
+    return 0 if verdict.ok else 7

@@ -1,0 +1,98 @@
+"""`usermode shell`: an interactive shell in a fresh contained session, with a journal like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import harness
+from harness.bridge import bridge, raw
+from harness.commands.place import Place
+from harness.commands.say import say
+from harness.errors import UsageError
+from harness.events import SandboxOpened, SessionEnded, SessionStarted
+from harness.journal import Journal
+from harness.lines import counted
+from harness.machine import docker_machine
+from harness.messages import Usage
+from harness.store import Store, home
+from policies import Policy
+from policies.load import PROJECT_FILE, digest, load_project
+from policies.tighten import tighten
+from sandbox.protocol import Command, Sandbox, SandboxSpec
+
+SHELL = "command -v bash >/dev/null 2>&1 && exec bash -i; exec sh -i"
+
+
+def shell(place: Place) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("`usermode shell` needs a terminal; `usermode run` is for everything else")
+    return asyncio.run(_session(place))
+
+
+async def _session(place: Place) -> int:
+    async with AsyncExitStack() as stack:
+        policy = await asyncio.to_thread(_tightened, place)
+        machine = await stack.enter_async_context(docker_machine())
+        image = place.image or policy.container.image
+        image_digest = await machine.digest(image)
+        directory = Store(home()).new_session()
+        journal = Journal.create(directory)
+        stack.callback(journal.close)
+        await journal.append(
+            SessionStarted(
+                session=directory.name,
+                task="(an interactive shell)",
+                model="none",
+                policy=policy.model_dump(mode="json"),
+                policy_digest=digest(policy),
+                image=image,
+                image_digest=image_digest,
+                runtime=place.runtime or policy.container.runtime,
+                workspace=None if place.directory is None else str(place.directory),
+                harness_version=harness.__version__,
+            )
+        )
+        spec = SandboxSpec(policy, image, place.directory, directory, directory.name, place.runtime)
+        async with machine.open(spec) as opened:
+            await journal.append(SandboxOpened(ref=opened.sandbox.ref))
+            say(f"session {directory.name}: a contained shell on a copy of {place.directory or 'nothing'}")
+            say("exit ends it; Ctrl-] twice leaves a shell that does not answer")
+            await _interact(opened.sandbox, policy)
+        changes = 0 if place.directory is None else await machine.changes(directory)
+        await journal.append(
+            SessionEnded(status="done", exit_code=0, reason="", turns=0, usage=Usage(), changes=changes)
+        )
+    if changes:
+        say(f"{counted(changes, 'file')} changed; review them: usermode diff {directory.name}")
+    return 0
+
+
+async def _interact(box: Sandbox, policy: Policy) -> None:
+    size = shutil.get_terminal_size()
+    command = Command(
+        argv=("sh", "-c", SHELL),
+        env={"TERM": os.environ.get("TERM", "dumb")},
+        stdin=None,
+        timeout_s=policy.limits.session_s,
+        tty=(size.lines, size.columns),
+    )
+    keys, screen = sys.stdin.fileno(), sys.stdout.fileno()
+    with raw(keys, screen):
+        async with box.spawn(command) as process:
+            await bridge(process, keys, screen)
+
+
+def _tightened(place: Place) -> Policy:
+    """The user's policy, tightened by the project's own file."""
+    file = Path(place.directory or ".", PROJECT_FILE)
+    if place.directory is None or not os.path.lexists(file):
+        return place.policy
+    found = tighten(place.policy, load_project(file))
+    for line in found.ignored:
+        say(f"{PROJECT_FILE}: {line}", error=True)
+    return found.policy
