@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,8 +28,10 @@ PARENT = "debian:bookworm-slim"
 PULL_S = 15.0
 RECIPE = "usermode.recipe"
 SOURCE = "usermode.source"
+CA = "usermode.ca"
 
 Name = Literal["base", "dev"]
+Source = Literal["pull", "bootstrap"]
 Progress = Callable[[str], None]
 NAMES: tuple[Name, ...] = ("base", "dev")
 
@@ -62,9 +64,18 @@ class Recipe:
             *self.lists,
         ]
         digest = hashlib.sha256()
-        for part in [*parts, *([self.ca] if self.ca else [])]:
+        for part in parts:
             digest.update(hashlib.sha256(part.read_bytes()).digest())
         return digest.hexdigest()
+
+    def labels(self, source: Source) -> dict[str, str]:
+        ca = {CA: hashlib.sha256(self.ca.read_bytes()).hexdigest()} if self.ca else {}
+        return {RECIPE: self.digest(), SOURCE: source, **ca}
+
+    def made(self, labels: Mapping[str, str]) -> bool:
+        """Whether an image with these labels is what this recipe makes. Not naming an authority keeps one."""
+        wanted = self.labels("pull")
+        return all(labels.get(key) == value for key, value in wanted.items() if key != SOURCE)
 
 
 def recipes() -> Path:
@@ -83,6 +94,17 @@ async def build(engine: Engine, name: Name, progress: Progress, *, ca: Path | No
     """
     async with exclusively("images"):
         return await _build(engine, Recipe(name, ca), progress)
+
+
+async def state(engine: Engine, name: Name) -> Literal["missing", "outdated", "current"]:
+    """Of one of our images on the engine."""
+    if await _present(engine, Recipe(name, None)) is not None:
+        return "current"
+    try:
+        await engine.image(Recipe(name, None).reference)
+    except ImageMissing:
+        return "missing"
+    return "outdated"
 
 
 async def _build(engine: Engine, recipe: Recipe, progress: Progress) -> ImageFacts:
@@ -107,8 +129,8 @@ async def _present(engine: Engine, recipe: Recipe) -> ImageFacts | None:
         found = await engine.image(recipe.reference)
     except ImageMissing:
         return None
-    labels = found.config.get("Labels") or {}
-    return found if labels.get(RECIPE) == await asyncio.to_thread(recipe.digest) else None
+    current = await asyncio.to_thread(recipe.made, found.config.get("Labels") or {})
+    return found if current else None
 
 
 async def _parent(engine: Engine, progress: Progress) -> bool:
@@ -135,9 +157,8 @@ async def _from_dockerfile(engine: Engine, recipe: Recipe, progress: Progress) -
         shutil.copytree(recipe.directory, context)
         if recipe.ca is not None:
             shutil.copyfile(recipe.ca, context / "usermode.crt")
-        labels = {RECIPE: recipe.digest(), SOURCE: "pull"}
         try:
-            await engine.build(context, recipe.reference, arguments={}, labels=labels)
+            await engine.build(context, recipe.reference, arguments={}, labels=recipe.labels("pull"))
         except EngineFailed as error:
             progress(str(error))
             return False
@@ -152,8 +173,7 @@ async def _from_mirror(engine: Engine, recipe: Recipe, progress: Progress) -> No
         archive = Path(directory) / "root.tar"
         await _bootstrap(recipe, archive, progress)
         progress(f"importing {recipe.reference}")
-        labels = {RECIPE: recipe.digest(), SOURCE: "bootstrap"}
-        changes = [f"LABEL {key}={value}" for key, value in labels.items()]
+        changes = [f"LABEL {key}={value}" for key, value in recipe.labels("bootstrap").items()]
         await engine.import_tar(archive, recipe.reference, [*changes, 'CMD ["bash"]'])
 
 

@@ -36,14 +36,18 @@ async def init_binary(engine: Engine) -> Path:
     """
     if not engine.is_local:
         raise SandboxRefused(REMOTE)
-    sources = await asyncio.to_thread(_sources)
-    directory = cache_dir() / "init" / _digest(sources)
-    binary = directory / "init"
+    binary = await asyncio.to_thread(location)
     if not await asyncio.to_thread(binary.exists):
         async with exclusively("init"):
             if not await asyncio.to_thread(binary.exists):
-                await asyncio.to_thread(_keep, directory, await compile_init(engine, sources))
+                program = await compile_init(engine, await asyncio.to_thread(_sources))
+                await asyncio.to_thread(_keep, binary.parent, program)
     return binary
+
+
+def location() -> Path:
+    """Where the binary of these sources is, or will be."""
+    return cache_dir() / "init" / _digest(_sources()) / "init"
 
 
 async def compile_init(engine: Engine, sources: dict[str, bytes]) -> bytes:
