@@ -16,6 +16,8 @@ from harness.messages import Message
 from sandbox.protocol import Completed
 
 WORKSPACE = "/workspace"
+FIRST_EXEC_ID = 1 << 32
+"""Lower numbers are the wire's own."""
 
 StepStatus = Literal["pending", "in_progress", "done"]
 
@@ -67,7 +69,7 @@ class Session:
     def next_exec_id(self) -> str:
         """An id for at-most-once execution: unique in the session, the same again when it is rebuilt."""
         self.calls += 1
-        return f"{self.calls:016x}"
+        return f"{FIRST_EXEC_ID + self.calls:016x}"
 
     def add_job(self, exec_id: str, command: str, *, takes_input: bool, seen: Mapping[str, int]) -> Job:
         name = f"job-{len(self.jobs) + 1}"
