@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from harness.messages import Call, JsonObject, Message
+from harness.messages import Call, Message
 from harness.syscalls.base import Arguments, Refused, Syscall
 
 MAX_BYTES = 1 << 20
@@ -76,14 +76,19 @@ def _malformed(raw: str) -> str:
 
 
 def _bad(row: Syscall, exc: ValidationError) -> str:
-    known: JsonObject = dict.fromkeys(row.arguments.model_fields)
+    errors = exc.errors(include_url=False, include_input=False, include_context=False)
+    missing = [str(error["loc"][-1]) for error in errors if error["type"] == "missing"]
     lines = []
-    for error in exc.errors(include_url=False, include_input=False, include_context=False)[:10]:
+    for error in errors[:10]:
         where = ".".join(str(step)[:100] for step in error["loc"]) or "arguments"
         message = error["msg"]
         if error["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(str(error["loc"][-1])[:100], known, n=1)
-            message = "there is no such argument" + (f"; did you mean `{close[0]}`?" if close else "")
+            message = "there is no such argument"
+            for names in (missing, list(row.arguments.model_fields)):
+                close = difflib.get_close_matches(str(error["loc"][-1])[:100], names, n=1)
+                if close:
+                    message += f"; did you mean `{close[0]}`?"
+                    break
         elif error["type"] == "missing":
             message = "is required"
         lines.append(f"- {where}: {message}")

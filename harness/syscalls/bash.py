@@ -90,7 +90,7 @@ async def find_tools(session: Session, box: Sandbox) -> Tools:
 
 async def _probe(box: Sandbox) -> Tools:
     for shell in ("bash", "sh"):
-        done = await box.run(Command((shell, "-c", "command -v rg >/dev/null 2>&1 && echo rg"), cwd="/"))
+        done = await box.run(Command((shell, "-c", "command -v rg >/dev/null 2>&1 && echo rg; :"), cwd="/"))
         if done.exit_code not in (126, 127):
             return Tools(shell, done.stdout.strip() == b"rg")
     return Tools(None, False)
@@ -208,7 +208,7 @@ async def _carry_over(context: Context, began: str, done: Completed) -> list[str
     if not left.startswith("/") or "\0" in left or len(raw) > 4096:
         return [f"the working directory could not be read back and is {session.cwd}"]
     session.cwd = left
-    return [f"working directory: {left}"]
+    return [f"working directory: {left}"] if left != began else []
 
 
 @contextlib.asynccontextmanager

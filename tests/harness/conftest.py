@@ -1,0 +1,73 @@
+"""Fixtures for the kernel's tests; what they are made of stands in kernel_double.py."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from kernel_double import MemoryJournal, Run, calls, policy_with
+
+from harness.budget import Budget, allowance
+from harness.calls import Approver, Devices, nobody
+from harness.events import Event
+from harness.interrupt import Interrupt
+from harness.kernel import Kernel, Price
+from harness.messages import Result
+from harness.prompt import system_prompt
+from harness.providers.base import Provider
+from harness.providers.scripted import ScriptedProvider
+from harness.recorder import Recorder
+from harness.session import Session
+from policies.schema import Policy
+from sandbox.memory import MemorySandbox
+
+
+@pytest.fixture
+async def make_session():
+    """A factory: `make_session(replies, policy=…, files=…, commands=…)`; `.turn()` runs it."""
+    boxes: list[MemorySandbox] = []
+
+    def make(
+        replies: Sequence[Any],
+        *,
+        policy: Policy | None = None,
+        files: dict[str, bytes | str] | None = None,
+        commands: dict[str, Any] | None = None,
+        box: MemorySandbox | None = None,
+        provider: Provider | None = None,
+        journal: MemoryJournal | None = None,
+        approver: Approver = nobody,
+        price: Price = lambda usage: 0.0,
+        watched: bool = False,
+    ) -> Run:
+        policy = policy or policy_with()
+        if box is None:
+            box = MemorySandbox(
+                policy=policy,
+                files={"/workspace/.keep": "", **(files or {})},
+                commands={**(commands or {})},
+            )
+        boxes.append(box)
+        journal = journal or MemoryJournal()
+        events: list[Event] = []
+        recorder = Recorder(journal, events.append)
+        devices = Devices(box, policy, recorder, Interrupt(), approver, watched)
+        kernel = Kernel(provider or ScriptedProvider(replies), devices, price, system_prompt(policy))
+        return Run(kernel, Session(Budget(allowance(policy.limits))), journal, events, box)
+
+    yield make
+    for box in boxes:
+        await box.close()
+
+
+@pytest.fixture
+def call_once(make_session) -> Callable[..., Awaitable[Result]]:
+    """Make one call in a session of its own and return its result."""
+
+    async def once(name: str, arguments: Any, **options: Any) -> Result:
+        run = make_session([calls((name, arguments)), "done"], **options)
+        await run.turn()
+        return run.results[0]
+
+    return once

@@ -1,0 +1,92 @@
+"""A session in memory: the real loop, table and scheduler over a scripted model and a memory sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from harness.errors import JournalError
+from harness.events import CallIntent, CallOutcome, Entry, Event, MessageAdded, Notice
+from harness.interrupt import Interrupt
+from harness.kernel import Kernel, TurnEnded, run_turn
+from harness.messages import Result
+from harness.session import Session
+from policies.schema import Limits, Policy, Rule
+from sandbox.memory import MemorySandbox
+
+ALLOW = Rule(syscall="*", action="allow", reason="Inside the sandbox everything may happen.")
+
+
+def policy_with(*rules: Rule, **limits: Any) -> Policy:
+    return Policy(name="test", limits=Limits(**limits), rules=(*rules, ALLOW))
+
+
+@dataclass
+class MemoryJournal:
+    """A journal that forgets; it can be told to fail from a given entry on."""
+
+    entries: list[Entry] = field(default_factory=list)
+    fails_at: int | None = None
+
+    async def append_many(self, entries: Sequence[Entry]) -> list[SimpleNamespace]:
+        if self.fails_at is not None and len(self.entries) + len(entries) > self.fails_at:
+            raise JournalError("no space left on the device", code="disk_full")
+        self.entries += entries
+        return [SimpleNamespace(entry=entry) for entry in entries]
+
+
+@dataclass
+class Run:
+    """A session before, while and after its turn."""
+
+    kernel: Kernel
+    session: Session
+    journal: MemoryJournal
+    events: list[Event]
+    box: MemorySandbox
+    ended: TurnEnded | None = None
+
+    async def turn(self, task: str = "do it") -> TurnEnded:
+        self.ended = await run_turn(self.kernel, self.session, task)
+        return self.ended
+
+    @property
+    def interrupt(self) -> Interrupt:
+        return self.kernel.devices.interrupt
+
+    @property
+    def results(self) -> list[Result]:
+        """As the model got them."""
+        return [
+            part for message in self.session.messages for part in message.parts if isinstance(part, Result)
+        ]
+
+    @property
+    def notices(self) -> list[str]:
+        return [entry.code for entry in self.journal.entries if isinstance(entry, Notice)]
+
+    def kinds(self) -> list[str]:
+        """The journal's entries in short: `message:user`, `intent:bash`, `outcome:bash`, …"""
+        short = []
+        for entry in self.journal.entries:
+            match entry:
+                case MessageAdded():
+                    short.append(f"message:{entry.message.role}")
+                case CallIntent():
+                    short.append(f"intent:{entry.call.name}")
+                case CallOutcome():
+                    short.append(f"outcome:{entry.result.name}")
+                case _:
+                    short.append(entry.kind)
+        return short
+
+
+def calls(*made: tuple[str, Any], text: str = "") -> dict[str, Any]:
+    """A scripted reply that makes calls."""
+    return {"text": text, "calls": [{"name": name, "arguments": arguments} for name, arguments in made]}
+
+
+def bash(command: str, **more: Any) -> tuple[str, dict[str, Any]]:
+    return "bash", {"command": command, **more}
