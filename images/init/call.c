@@ -26,7 +26,7 @@ struct call {
     pid_t supervisor, main;         /* main: 0 until the supervisor has said it */
     int status, in;                 /* sockets and pipes; -1 when closed */
     int early_signal;
-    bool tty, main_ended, settled, in_end;
+    bool tty, main_ended, alone, settled, in_end;
     struct stream out, err;
     uint8_t *in_buffer;
     size_t in_start, in_length;
@@ -175,7 +175,7 @@ static void end_descent(struct call *c, uint32_t reason, bool at_once) {
     c->stuck_at = c->kill_at + STUCK_MS;
 }
 
-static void main_ended(struct call *c, int status, const struct result *usage) {
+static void main_ended(struct call *c, int status, bool alone, const struct result *usage) {
     uint32_t flags = c->result.flags | (ooms() != c->ooms ? RESULT_OOM : 0);
     c->result = *usage;
     c->result.flags = flags;
@@ -183,6 +183,7 @@ static void main_ended(struct call *c, int status, const struct result *usage) {
     c->result.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     c->result.duration_us = now_us() - c->began_us;
     c->main_ended = true;
+    c->alone = alone;
     if (c->kill_at < 0) c->deadline = -1;
     stream_main_ended(&c->out);
     stream_main_ended(&c->err);
@@ -193,7 +194,7 @@ static bool hear_supervisor(struct call *c) {
     union { struct farewell last; pid_t first; } word;
     ssize_t n;
     while (c->status >= 0 && !c->main_ended && (n = read(c->status, &word, sizeof word)) > 0) {
-        if (n == sizeof word.last) main_ended(c, word.last.status, &word.last.usage);
+        if (n == sizeof word.last) main_ended(c, word.last.status, word.last.alone, &word.last.usage);
         else if (n == sizeof word.first && word.first < 0) {
             wire_fail(c->id, -word.first);
             release(c);
@@ -214,7 +215,7 @@ void call_child_ended(pid_t pid, int status) {
         c->supervisor = 0;
         c->kill_at = c->stuck_at = c->deadline = -1;
         if (!WIFEXITED(status)) strays_at = now_ms();
-        if (!c->main_ended) main_ended(c, SIGKILL, &(struct result){0});   /* a wait status: killed by signal 9 */
+        if (!c->main_ended) main_ended(c, SIGKILL, true, &(struct result){0});   /* a wait status: killed by signal 9 */
         if (c->state == JOBS) release(c);
         return;
     }
@@ -228,7 +229,7 @@ static bool reportable(const struct call *c) {
 static void report(struct call *c) {
     struct result *r = &c->result;
     if (!c->settled) {
-        r->jobs = c->supervisor ? (uint32_t)proc_count(c->supervisor) : 0;
+        r->jobs = c->supervisor && !c->alone ? (uint32_t)proc_count(c->supervisor) : 0;
         r->out_total = c->out.total;
         r->err_total = c->err.total;
         r->out_kept = (uint32_t)stream_kept(&c->out);

@@ -69,6 +69,7 @@ struct result {
 
 /* wire.c */
 extern int wire_in, wire_out;
+void wire_init(void);
 int wire_fill(void);                                       /* bytes read, 0 at end of file, -1 nothing now */
 void wire_feed(const uint8_t *bytes, size_t length);       /* for tests */
 const struct header *wire_next(const uint8_t **payload);   /* the next whole frame, or NULL */
@@ -94,6 +95,7 @@ struct stream {
     char path[48];
 };
 void stream_open(struct stream *s, int fd, size_t size, bool carried, uint64_t spill_limit, uint64_t id, int which);
+void streams_init(void);
 bool stream_wants(const struct stream *s);
 void stream_read(struct stream *s);
 void stream_main_ended(struct stream *s);
@@ -118,6 +120,7 @@ int64_t calls_tick(int64_t now);          /* deadlines and kills; milliseconds u
 void calls_report(void);
 
 /* proc.c */
+void proc_init(void);
 int proc_count(pid_t root);               /* living descendants */
 int proc_end(pid_t root, int signal);     /* to all of them; how many there were */
 int proc_end_strays(const pid_t *supervisors, int count);
@@ -134,6 +137,10 @@ struct sha256 { uint32_t state[8]; uint64_t length; uint8_t block[64]; };
 void sha256_init(struct sha256 *s);
 void sha256_update(struct sha256 *s, const uint8_t *data, size_t length);
 void sha256_final(struct sha256 *s, uint8_t digest[32]);
+
+/* main.c */
+void keep_out_of_children(void *memory, size_t size);   /* page-aligned; a fork neither copies nor shares it */
+#define PAGES __attribute__((aligned(4096)))
 
 int64_t now_ms(void);
 uint64_t now_us(void);

@@ -12,8 +12,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static struct process { pid_t pid, parent; char state; } table[MAX_PROCESSES];
+static struct process { pid_t pid, parent; char state; } table[MAX_PROCESSES] PAGES;
 static int processes;
+
+void proc_init(void) { keep_out_of_children(table, sizeof table); }
 
 struct entry { uint64_t inode; int64_t offset; unsigned short length; unsigned char type; char name[]; };
 

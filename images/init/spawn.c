@@ -114,7 +114,7 @@ static _Noreturn void become_command(const struct spawn_request *ask, struct end
     if (e.terminal >= 0) ioctl(e.terminal, TIOCSCTTY, 0);
     if (dup2(e.in, 0) < 0 || dup2(e.out, 1) < 0 || dup2(e.err, 2) < 0 || fchdir(cwd) < 0) _exit(126);
     close_from(3);
-    for (int s = 1; s < 65; s++) signal(s, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     _exit(execute(ask->argv, ask->env));
@@ -129,7 +129,9 @@ static _Noreturn void supervise(pid_t main, int socket) {
     for (;;) {
         pid_t pid = wait4(-1, &status, 0, &use);
         if (pid == main) {
-            struct farewell word = {.status = status, .usage = {.user_us = microseconds(use.ru_utime),
+            siginfo_t left;
+            int alone = waitid(P_ALL, 0, &left, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+            struct farewell word = {.status = status, .alone = alone, .usage = {.user_us = microseconds(use.ru_utime),
                 .system_us = microseconds(use.ru_stime), .rss_kb = (uint64_t)use.ru_maxrss}};
             if (write(socket, &word, sizeof word) < 0) _exit(1);
         } else if (pid < 0 && errno != EINTR) {

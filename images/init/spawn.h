@@ -24,6 +24,7 @@ struct spawned {
 /* A supervisor's first word is a pid_t: the main process, or minus errno where it could not be forked. This is its last. */
 struct farewell {
     int status;            /* as waitpid gave it */
+    int alone;             /* nothing else of the call was left */
     struct result usage;   /* only the times and the memory */
 };
 

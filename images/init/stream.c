@@ -12,7 +12,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static uint8_t scratch[256 * 1024];
+static uint8_t scratch[256 * 1024] PAGES;
+
+void streams_init(void) { keep_out_of_children(scratch, sizeof scratch); }
 
 void stream_open(struct stream *s, int fd, size_t size, bool carried, uint64_t spill_limit, uint64_t id, int which) {
     *s = (struct stream){.fd = fd, .carried = carried, .size = carried ? STREAM_WINDOW : size, .spill_limit = spill_limit,

@@ -13,10 +13,15 @@ static const uint8_t MAGIC[16] = "\x7fusermode-wire\x01";
 enum { WHOLE = FRAME_MAX + (int)sizeof(struct header) + 4, IN_SIZE = 4 * WHOLE, OUT_SIZE = 8 * WHOLE };
 
 int wire_in = 0, wire_out = 1;
-static uint8_t in[IN_SIZE], out[OUT_SIZE];
+static uint8_t in[IN_SIZE] PAGES, out[OUT_SIZE] PAGES;
 static size_t in_start, in_end, out_start, out_end;
 static uint32_t epoch;
 static bool hunting = true;
+
+void wire_init(void) {
+    keep_out_of_children(in, sizeof in);
+    keep_out_of_children(out, sizeof out);
+}
 
 static void make_room(void) {
     if (in_start == in_end) in_start = in_end = 0;
