@@ -3,10 +3,27 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help engine images
+.PHONY: help demo test check bench fuzz engine images clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: images ## an agent mends a real bug, contained (MODEL=provider:model plays it live, BASE_URL=… names its service)
+	@PYTHON=$(BIN)/python docs/demo/run $(MODEL)
+
+test: images ## everything that is promised, tried
+	@$(BIN)/python -m pytest
+
+check: $(BIN)/.made ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: images ## the numbers, each beside what it is compared with
+	@$(BIN)/python -m tests.bench
+
+fuzz: images ## both ends of the wire against hostile bytes
+	@$(BIN)/python -m tests.fuzz
 
 engine: ## a Docker engine that answers; installed from Debian's packages if there is none and you are root
 	@PYTHON=$(PYTHON) sh images/prepare engine
@@ -20,3 +37,7 @@ $(BIN)/.made: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+clean: ## remove what the others made here; images, sessions and the engine stay
+	@rm -rf --one-file-system .demo .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -32,8 +32,11 @@ Tone = Literal["head", "text", "call", "output", "error", "notice", "end"]
 
 LINE_CHARS = 400
 """Of one line; what is beyond is counted."""
+CALL_CHARS = 240
 OUTPUT_LINES = 8
 """Of a call's result, its last ones. All of it is in the journal: `usermode show`."""
+_SAID_AT_THE_START = frozenset({"read", "grep", "glob"})
+"""Calls whose result begins with what matters; a command's ends with it."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,22 @@ def clean_lines(text: str) -> list[str]:
 def summary(call: Call) -> str:
     """A call in one line: what a person would want to see of its arguments."""
     if call.malformed is not None:
-        return bounded(f"{call.name} (malformed arguments) {call.malformed}", 160)
+        return bounded(f"{call.name} (malformed arguments) {call.malformed}", CALL_CHARS)
     arguments = call.arguments
     match call.name:
         case "bash" if isinstance(arguments.get("command"), str):
             first, *more = arguments["command"].strip().split("\n")
-            return bounded(f"$ {first}", 160) + (f"  (+{len(more)} lines)" if more else "")
+            return bounded(f"$ {first}", CALL_CHARS) + (f"  (+{len(more)} lines)" if more else "")
         case "read" | "write" | "edit" if isinstance(arguments.get("path"), str):
             edits = arguments.get("edits")
             content = arguments.get("content")
             detail = f" ({len(edits)} replaced)" if isinstance(edits, list) and len(edits) > 1 else ""
             detail += f" ({len(content)} characters)" if isinstance(content, str) else ""
-            return bounded(f"{call.name} {arguments['path']}", 160) + detail
+            return bounded(f"{call.name} {arguments['path']}", CALL_CHARS) + detail
+        case "grep" | "glob" if isinstance(arguments.get("pattern"), str):
+            path = arguments.get("path")
+            where = f" in {path}" if isinstance(path, str) else ""
+            return bounded(f"{call.name} {arguments['pattern']}{where}", CALL_CHARS)
     return bounded(
         f"{call.name} {json.dumps(arguments, ensure_ascii=False)}" if arguments else call.name, 160
     )
@@ -102,9 +109,13 @@ def _result(result: Result, duration_s: float) -> Iterator[Line]:
     ended = f"{bounded(result.error)} after {duration(duration_s)}" if result.error else duration(duration_s)
     yield Line("error" if result.error else "output", f"  {bounded(result.name)}: {ended}")
     shown = clean_lines(result.content.rstrip("\n"))
+    if result.name in _SAID_AT_THE_START and len(shown) > OUTPUT_LINES:
+        yield from (Line("output", f"  | {line}".rstrip()) for line in shown[:OUTPUT_LINES])
+        yield Line("output", f"  | … {len(shown) - OUTPUT_LINES} more lines")
+        return
     if len(shown) > OUTPUT_LINES:
         yield Line("output", f"  | … {len(shown) - OUTPUT_LINES} lines before")
-    yield from (Line("output", f"  | {line}") for line in shown[-OUTPUT_LINES:])
+    yield from (Line("output", f"  | {line}".rstrip()) for line in shown[-OUTPUT_LINES:])
 
 
 def lines(event: Event) -> Iterator[Line]:
@@ -138,8 +149,6 @@ def lines(event: Event) -> Iterator[Line]:
             tone: Tone = "error" if event.level == "error" else "notice"
             yield Line(tone, f"{event.level}: {bounded(event.text)}")
         case SessionEnded():
-            spent = f"{counted(event.turns, 'turn')}, {amount(event.usage.total)} tokens"
-            yield Line(
-                "end",
-                f"{event.status}: {bounded(event.reason)} ({spent}, {counted(event.changes, 'file')} changed)",
-            )
+            tokens, changes = amount(event.usage.total), counted(event.changes, "file")
+            spent = f"{counted(event.turns, 'turn')}, {tokens} tokens, {changes} changed"
+            yield Line("end", f"{event.status}: {bounded(event.reason)} ({spent})")

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox.discard import discard as discard_changes
-
 from harness.commands.say import say, table
 from harness.errors import JournalError, UsageError
 from harness.lock import exclusive
@@ -20,6 +18,7 @@ from sandbox.apply import apply as apply_changes
 from sandbox.changes import Change, Review
 from sandbox.changes import changes as changes_of
 from sandbox.difftext import diff_text, selected
+from sandbox.workspace import discard as discard_changes
 
 LISTED = 200
 """Changes named in a section; the rest is counted."""
@@ -53,8 +52,8 @@ def diff(reference: str, paths: list[str] | None) -> int:
 
 def apply(reference: str, paths: list[str] | None, *, force: bool, executable: bool) -> int:
     directory = Store(home()).session(reference)
-    source = _review(directory).source
     with _ended(directory):
+        review = _review(directory)
         report = apply_changes(directory, paths, force=force, executable=executable)
     for path in report.applied:
         say(f"applied  {_name(path)}")
@@ -63,8 +62,10 @@ def apply(reference: str, paths: list[str] | None, *, force: bool, executable: b
     if not report.applied and not report.skipped:
         say("nothing to apply")
     else:
-        say(f"{len(report.applied)} applied to {source}, {len(report.skipped)} left")
-    return 1 if report.skipped else 0
+        say(f"{len(report.applied)} applied to {review.source}, {len(report.skipped)} left")
+    # What stands apart by default was not asked for; a conflict, or a path that was named, was.
+    apart = {change.path for change in review.changes if change.executes or change.git or change.blocked}
+    return 1 if any(paths or path not in apart for path, _ in report.skipped) else 0
 
 
 def discard(reference: str) -> int:
