@@ -12,6 +12,7 @@ import unicodedata
 
 _SHELL = "read by a shell when it starts"
 _PYTHON = "run by Python on its own"
+_BYTECODE = "run by Python instead of the source beside it"
 _TEST = "run by a test tool"
 _TOOL = "loaded as code by a tool"
 _BUILD = "run by a build tool"
@@ -76,6 +77,8 @@ _NAMES = {
 }  # fmt: skip
 _SUFFIXES = {
     ".pth": _PYTHON,
+    ".pyc": _BYTECODE,
+    ".pyo": _BYTECODE,
     ".mk": _BUILD,
     ".code-workspace": _EDITOR,
     ".sublime-project": _EDITOR,
