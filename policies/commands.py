@@ -8,7 +8,9 @@ such a program may do is the sandbox's job.
 
 from __future__ import annotations
 
-from policies.shell import Parsed, Words, loose_words
+from bisect import bisect_right
+
+from policies.shell import Parsed, Words, loose_words, word_places
 
 # Programs that run what they are told to: shells, interpreters, wrappers, builders, runners, editors, pagers.
 _RUNS_OTHERS = """
@@ -95,14 +97,14 @@ def may_mean(rule: str, parsed: Parsed) -> bool:
     """Whether a deny or ask rule's words could be what this line does. Advisory: lines can hide better."""
     words = rule.split(" ")
     if parsed.commands is None:
-        return _in_order(words, parsed.loose_words)
+        return _in_order(words, parsed.places)
     return any(_meant_by(words, command) for command in parsed.commands)
 
 
 def _meant_by(words: list[str], command: Words) -> bool:
     program = _program(command[0])
     if program in _EXACT or program.rstrip("0123456789.-") in _EXACT:
-        return _in_order(words, loose_words(" ".join(command)))
+        return _in_order(words, word_places(loose_words(" ".join(command))))
     if _program(words[0]) != program:
         return False
     rest = words[1:]
@@ -121,12 +123,16 @@ def _meant_by(words: list[str], command: Words) -> bool:
     return not rest
 
 
-def _in_order(words: list[str], found: Words) -> bool:
-    rest = [part for word in [_program(words[0]), *words[1:]] for part in loose_words(word)]
-    for word in found:
-        if rest and rest[0] in (word, _program(word)):
-            rest = rest[1:]
-    return not rest
+def _in_order(words: list[str], places: dict[str, list[int]]) -> bool:
+    """Whether the words stand anywhere, in this order, with anything between them."""
+    at = -1
+    for word in loose_words(" ".join([_program(words[0]), *words[1:]])):
+        found = places.get(word, [])
+        after = bisect_right(found, at)
+        if after == len(found):
+            return False
+        at = found[after]
+    return True
 
 
 def _program(word: str) -> str:

@@ -1,6 +1,6 @@
 """The seccomp filters that ship with the project, as the engine wants them: JSON text.
 
-Each file in `policies/seccomp/` is complete, so that it also serves a plain `docker run --security-opt seccomp=FILE`.
+Each file in `policies/seccomp/` is complete, so it also serves a plain `docker run`.
 `default` is `strict` and what its comments call added by default; `debug` is `default` and tracing.
 """
 

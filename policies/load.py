@@ -126,11 +126,14 @@ def _read(path: Path, max_bytes: int) -> str:
     try:
         # Non-blocking: a FIFO of that name must not hold anyone up.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                kind = "a directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "not a regular file"
-                raise PolicyError(path, f"is {kind}")
-            raw = file.read(max_bytes + 1)
+        try:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                raise PolicyError(path, "is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
+            with open(fd, "rb", closefd=False) as file:
+                raw = file.read(max_bytes + 1)
+        finally:
+            os.close(fd)
     except OSError as exc:
         reason = "no such file" if exc.errno == errno.ENOENT else f"cannot be read: {exc.strerror}"
         raise PolicyError(path, reason) from exc

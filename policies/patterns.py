@@ -57,9 +57,12 @@ def canonical_host(host: str) -> str | None:
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if ":" in bare:
         try:
-            return str(ipaddress.IPv6Address(bare)) if "%" not in bare else None
+            address = ipaddress.IPv6Address(bare)
         except ValueError:
             return None
+        # Python versions differ in how they print a mapped address.
+        text = f"::ffff:{address.ipv4_mapped}" if address.ipv4_mapped else address.compressed
+        return text if "%" not in text else None
     text = text.removesuffix(".")
     labels = text.split(".")
     if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):

@@ -80,9 +80,9 @@ class Parsed:
     text: str
 
     @cached_property
-    def loose_words(self) -> Words:
-        """Everything in the text that could be a word, unquoted: for refusals, not for consent."""
-        return loose_words(self.text)
+    def places(self) -> dict[str, list[int]]:
+        """Where in the text each thing stands that could be a word: for refusals, not for consent."""
+        return word_places(loose_words(self.text))
 
 
 def parse(text: str) -> Parsed:
@@ -99,6 +99,16 @@ def loose_words(text: str) -> Words:
     """Split at everything that separates words anywhere in the shell, inside quotes too."""
     bare = text.replace("\\\n", "").translate(str.maketrans("", "", "\"'\\"))
     return tuple(word for word in re.split(r"[\s;|&()<>$`{}=,!*?\[\]~#]+", bare) if word)
+
+
+def word_places(words: Words) -> dict[str, list[int]]:
+    """The ascending places of each word; a path is also the name it ends in."""
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(words):
+        places.setdefault(word, []).append(place)
+        if "/" in word:
+            places.setdefault(word.rsplit("/", 1)[1], []).append(place)
+    return places
 
 
 def _scan(text: str) -> tuple[Words, ...] | str:

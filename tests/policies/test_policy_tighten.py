@@ -1,0 +1,125 @@
+"""A project's own file only ever tightens; what it cannot have is said."""
+
+import pytest
+
+from policies import Policy, load
+from policies.load import PROJECT_FILE, load_project
+from policies.schema import Container, Limits, Network, Rule, Secrets, Workspace
+from policies.tighten import Tightened, tighten
+
+WIDE = Policy(
+    name="wide",
+    limits=Limits(memory_mb=1000, cost_usd=None),
+    network=Network(allow=("a.test", "*.b.test"), ask=True),
+    workspace=Workspace(exclude=("x",), include=("keep", ".env.example")),
+    container=Container(
+        seccomp="debug", user="root", runtime="runc", writable_root=True, capabilities=("CHOWN", "SETUID")
+    ),
+    secrets=Secrets(env=("TOKEN",)),
+    rules=(Rule(syscall="*", action="allow", reason="Contained."),),
+    unmatched="ask",
+)
+NARROW = Policy(name="narrow", limits=Limits(memory_mb=500, cost_usd=1), rules=WIDE.rules)
+
+
+@pytest.fixture
+def tightened(policy_file):
+    def run(base: Policy, text: str) -> Tightened:
+        return tighten(base, load_project(policy_file(text, PROJECT_FILE)))
+
+    return run
+
+
+def test_what_is_tighter_is_taken(tightened):
+    result = tightened(
+        WIDE,
+        """
+        unmatched = "deny"
+        [limits]
+        memory_mb = 100
+        cost_usd = 2.5
+        [network]
+        allow = ["a.test", "x.b.test", "*.y.b.test"]
+        ask = false
+        [workspace]
+        exclude = ["y"]
+        include = ["keep"]
+        [container]
+        seccomp = "default"
+        user = "sandbox"
+        runtime = "runsc"
+        writable_root = false
+        capabilities = ["CHOWN"]
+        [secrets]
+        env = []
+        [[rules]]
+        syscall = "bash"
+        when.command = "git push"
+        action = "deny"
+        reason = "Releases are made by hand."
+        """,
+    )
+    policy = result.policy
+    assert result.ignored == ()
+    assert (policy.limits.memory_mb, policy.limits.cost_usd, policy.unmatched) == (100, 2.5, "deny")
+    assert policy.network == Network(allow=("a.test", "x.b.test", "*.y.b.test"), ask=False)
+    assert policy.workspace == Workspace(exclude=("x", "y"), include=("keep",))
+    assert policy.container == Container(seccomp="default", runtime="runsc", capabilities=("CHOWN",))
+    assert policy.secrets.env == ()
+    assert [rule.action for rule in policy.rules] == ["allow", "deny"]
+    assert policy.limits.pids == WIDE.limits.pids
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[limits]\nmemory_mb = 501\n", "limits.memory_mb: 501"),
+        ("[limits]\ncost_usd = 2\n", "limits.cost_usd: 2"),
+        ("[network]\nallow = ['evil.test']\n", "network.allow: evil.test"),
+        ("[network]\nask = true\n", "network.ask: True"),
+        ("[workspace]\ninclude = ['.env']\n", "workspace.include: .env"),
+        ("[container]\nseccomp = 'default'\n", "container.seccomp: default"),
+        ("[container]\nuser = 'root'\n", "container.user: root"),
+        ("[container]\nwritable_root = true\n", "container.writable_root: True"),
+        ("[container]\ncapabilities = ['SETUID']\n", "container.capabilities: SETUID"),
+        ("[container]\nimage = 'evil/image'\n", "container.image"),
+        ("[secrets]\nenv = ['TOKEN']\n", "secrets.env: TOKEN"),
+        ("unmatched = 'ask'\n", "unmatched: ask"),
+        ("[[rules]]\nsyscall = '*'\naction = 'allow'\nreason = 'Please.'\n", "rules[1]"),
+    ],
+)
+def test_what_is_looser_is_ignored_and_said(tightened, text, key):
+    result = tightened(NARROW, text)
+    assert result.policy == NARROW
+    assert len(result.ignored) == 1
+    assert result.ignored[0].startswith(key)
+
+
+def test_a_runtime_with_a_kernel_of_its_own_is_not_given_up(tightened):
+    base = load("strict").model_copy(update={"container": Container(runtime="runsc")})
+    assert tightened(base, "[container]\nruntime = 'runc'\n").policy.container.runtime == "runsc"
+
+
+def test_a_wider_host_pattern_leaves_what_both_allow(tightened):
+    base = NARROW.model_copy(update={"network": Network(allow=("x.b.test", "c.test"))})
+    result = tightened(base, "[network]\nallow = ['*.b.test']\n")
+    assert result.policy.network.allow == ("x.b.test",)
+    assert result.ignored == ()
+
+
+def test_only_what_the_file_says_is_looked_at(tightened):
+    assert tightened(WIDE, "[limits]\nturns = 10\n") == Tightened(
+        WIDE.model_copy(update={"limits": WIDE.limits.model_copy(update={"turns": 10})}), ()
+    )
+
+
+@pytest.mark.parametrize("table", ["limits", "network", "workspace", "container", "secrets"])
+def test_the_loosest_project_changes_nothing_of_a_strict_policy(table):
+    strict = load("strict")
+    project = Policy.model_validate({"name": "project", table: getattr(WIDE, table).model_dump()})
+    policy = tighten(strict, project).policy
+    assert policy.container == strict.container
+    assert policy.network == strict.network
+    assert policy.secrets == strict.secrets
+    assert policy.workspace.include == strict.workspace.include
+    assert all(value <= getattr(strict.limits, name) for name, value in policy.limits if value is not None)
