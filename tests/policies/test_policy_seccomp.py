@@ -178,7 +178,7 @@ printf 'import multiprocessing as m\ndef test_it():\n    assert m.Pool(2).map(ab
 python3 -m pytest -q test_x.py
 python3 -m pip --version
 node -e 'new (require("worker_threads").Worker)("process.exit()", {eval: true})'
-python3 -c 'import socket as s; s.create_connection(s.create_server(("127.0.0.1", 0)).getsockname())'
+python3 -c 'import socket as s; l = s.create_server(("127.0.0.1", 0)); s.create_connection(l.getsockname())'
 tar cz a.c | tar tz && find . -name '*.c' | xargs wc -l && timeout 5 nice true && setsid true
 """
 
