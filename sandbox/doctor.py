@@ -213,8 +213,8 @@ def _users(facts: Facts) -> Finding:
         "users",
         "ok",
         "not remapped",
-        "A uid inside is the same uid outside. Sessions run as you, or as 1000 if you are root: an escape would "
-        "arrive as that user, without capabilities.",
+        "A uid inside is the same uid outside. Sessions run as you, or as 1000 if you are root: an escape "
+        "would arrive as that user, without capabilities.",
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -336,6 +337,7 @@ def _dial() -> tuple[EngineAddress, Callable[[], Any]]:
             made.trust_env = address is not None and address.scheme != "unix"
             return made
 
+        _reach(address)
         first = client()
         try:
             answer = first.get(f"{first.base_url}/_ping", timeout=CONNECT_S)
@@ -353,6 +355,14 @@ def _dial() -> tuple[EngineAddress, Callable[[], Any]]:
         )
     version = min(spoken, str(DEFAULT_DOCKER_API_VERSION), key=_minor)
     return address, lambda: client(version)
+
+
+def _reach(address: EngineAddress) -> None:
+    """Fail where nothing listens before the SDK does, which leaves its socket behind then."""
+    if address.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(CONNECT_S)
+            peer.connect(address.path)
 
 
 def _current_context(contexts: Any) -> dict[str, Any]:

@@ -100,11 +100,7 @@ async def state(engine: Engine, name: Name) -> Literal["missing", "outdated", "c
     """Of one of our images on the engine."""
     if await _present(engine, Recipe(name, None)) is not None:
         return "current"
-    try:
-        await engine.image(Recipe(name, None).reference)
-    except ImageMissing:
-        return "missing"
-    return "outdated"
+    return "missing" if await _existing(engine, Recipe(name, None)) is None else "outdated"
 
 
 async def _build(engine: Engine, recipe: Recipe, progress: Progress) -> ImageFacts:
@@ -117,17 +113,28 @@ async def _build(engine: Engine, recipe: Recipe, progress: Progress) -> ImageFac
     else:
         base = await _build(engine, Recipe("base", recipe.ca), progress)
         pulled = (base.config.get("Labels") or {}).get(SOURCE) == "pull"
+    replaced = await _existing(engine, recipe)
     if not (pulled and await _from_dockerfile(engine, recipe, progress)):
         await _from_mirror(engine, recipe, progress)
     made = await engine.image(recipe.reference)
+    if replaced is not None and replaced.id != made.id:
+        # A container may still use it; then it goes with the next build.
+        with contextlib.suppress(EngineFailed):
+            await engine.remove_image(replaced.id)
     progress(f"{recipe.reference} is {made.id}")
     return made
 
 
-async def _present(engine: Engine, recipe: Recipe) -> ImageFacts | None:
+async def _existing(engine: Engine, recipe: Recipe) -> ImageFacts | None:
     try:
-        found = await engine.image(recipe.reference)
+        return await engine.image(recipe.reference)
     except ImageMissing:
+        return None
+
+
+async def _present(engine: Engine, recipe: Recipe) -> ImageFacts | None:
+    found = await _existing(engine, recipe)
+    if found is None:
         return None
     current = await asyncio.to_thread(recipe.made, found.config.get("Labels") or {})
     return found if current else None
@@ -154,11 +161,12 @@ async def _from_dockerfile(engine: Engine, recipe: Recipe, progress: Progress) -
     progress(f"building {recipe.reference} from its Dockerfile; this takes some minutes")
     with tempfile.TemporaryDirectory(prefix="usermode-build-") as directory:
         context = Path(directory) / recipe.name
+        labels = recipe.labels("pull")
         shutil.copytree(recipe.directory, context)
         if recipe.ca is not None:
             shutil.copyfile(recipe.ca, context / "usermode.crt")
         try:
-            await engine.build(context, recipe.reference, arguments={}, labels=recipe.labels("pull"))
+            await engine.build(context, recipe.reference, arguments={}, labels=labels)
         except EngineFailed as error:
             progress(str(error))
             return False
@@ -171,9 +179,11 @@ async def _from_mirror(engine: Engine, recipe: Recipe, progress: Progress) -> No
         prefix="usermode-build-", dir=await asyncio.to_thread(_roomy)
     ) as directory:
         archive = Path(directory) / "root.tar"
+        # Now, since the recipe on disk may change while the build runs.
+        labels = await asyncio.to_thread(recipe.labels, "bootstrap")
         await _bootstrap(recipe, archive, progress)
         progress(f"importing {recipe.reference}")
-        changes = [f"LABEL {key}={value}" for key, value in recipe.labels("bootstrap").items()]
+        changes = [f"LABEL {key}={value}" for key, value in labels.items()]
         await engine.import_tar(archive, recipe.reference, [*changes, 'CMD ["bash"]'])
 
 
