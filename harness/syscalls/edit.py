@@ -101,7 +101,8 @@ def _pattern(old: str) -> re.Pattern[bytes]:
     raw = old.encode()
     if b"\r" in raw:
         return re.compile(re.escape(raw))
-    return re.compile(rb"\r?\n".join(re.escape(line) for line in raw.split(b"\n")))
+    # The half of a CR LF is no line end of its own.
+    return re.compile(rb"(?:\r\n|(?<!\r)\n)".join(re.escape(line) for line in raw.split(b"\n")))
 
 
 def _new(data: bytes, match: re.Match[bytes], edit: Replacement) -> bytes:
