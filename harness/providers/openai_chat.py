@@ -51,7 +51,7 @@ class OpenAIChatProvider:
         self._api_key, self._base_url, self._extra, self._clocks = api_key, base_url, extra, clocks
         self._client = LazyClient(lambda: open_client(api_key, base_url, clocks))
 
-        self._who = urlsplit(base_url).hostname or base_url if base_url else "OpenAI"
+        self._who = urlsplit(base_url).netloc.rpartition("@")[2] if base_url else "OpenAI"
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         sdk, client = await self._client.get()

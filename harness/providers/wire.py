@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
@@ -223,6 +224,8 @@ def _cause(exc: BaseException) -> str:
     while (inner := seen.__cause__ or seen.__context__) is not None:
         seen = inner
         said = str(seen) or said
+    if isinstance(seen, OSError) and seen.errno and seen.errno > 0:
+        return os.strerror(seen.errno)
     return said
 
 

@@ -300,7 +300,7 @@ async def test_trouble_in_the_middle_of_a_stream_has_its_own_fault():
             provider = open_chat(server.url)
             said = await fault_of(provider)
             await provider.aclose()
-        assert (said.fault, str(said)) == (fault, "127.0.0.1 answered with an error: Sorry")
+        assert (said.fault, str(said)) == (fault, f"127.0.0.1:{server.port} answered with an error: Sorry")
     async with wire_server(
         Answer(sse(chunk("error"), named=False)), Answer(sse("[DONE]", named=False))
     ) as server:
