@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from policies.schema import Policy
-from sandbox.errors import SandboxGone
+from sandbox.errors import SandboxError, SandboxGone
 from sandbox.memory.files import FileTree, Node, Program, failure
 from sandbox.memory.output import Capture, Carried, CarriedStream
 from sandbox.memory.processes import Device, GuestProcess, Pipe, Stream, System, Terminal
@@ -136,6 +136,8 @@ class MemorySandbox:
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
         self._check()
+        if offset < 0 or (limit is not None and limit < 0):
+            raise ValueError("offset and limit are not negative")
         node = self.tree.get(checked_path(path))
         if node.kind == "directory":
             raise failure(errno.EISDIR, path)
@@ -159,6 +161,8 @@ class MemorySandbox:
     ) -> None:
         self._check()
         checked_path(path)
+        if mode is not None and not 0 <= mode <= 0o777:
+            raise ValueError("a mode is permission bits, 0o777 at most")
         if len(data) > self.policy.limits.file_bytes:
             raise failure(errno.EFBIG, path)
         if parents:
@@ -170,14 +174,14 @@ class MemorySandbox:
             raise failure(errno.EISDIR, path)
         if found is not None and found.kind != "file":
             raise ValueError(f"{path} is a {found.kind}, not a regular file")
+        if found is not None and not found.may(2):
+            raise failure(errno.EACCES, path)  # A rename would not ask.
         if expect is not None:
             present = "" if found is None else hashlib.sha256(found.data).hexdigest()
-            if found is None and expect:
-                raise failure(errno.ENOENT, path)
             if present != expect:
                 raise failure(errno.EEXIST, path)
         kept = 0o644 if found is None else found.mode
-        node = Node("file", kept if mode is None else mode & 0o7777, data=bytearray(data))
+        node = Node("file", kept if mode is None else mode, data=bytearray(data))
         self.tree.attach(parent, name, node, path)
 
     async def stat(self, path: str) -> FileStat:
@@ -242,7 +246,7 @@ class MemorySandbox:
         call_id = command.call_id or secrets.token_hex(8)
         if call_id in self._calls:
             if self._calls[call_id].returned:
-                raise ValueError(f"call {call_id} was executed before and its result was returned")
+                raise SandboxError(f"call {call_id} was already executed and its result released")
             return self._calls[call_id]
         cwd = command.cwd or "/workspace"
         directory = self.tree.get(cwd)

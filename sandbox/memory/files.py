@@ -22,6 +22,7 @@ Program = Callable[["GuestProcess"], Awaitable[int]]
 
 SYMLINKS_MAX = 40
 NAME_MAX = 255
+PATH_MAX = 4096
 
 
 def failure(code: int, path: str) -> OSError:
@@ -111,6 +112,8 @@ class FileTree:
         """
         if not path:
             raise failure(errno.ENOENT, path)
+        if len(os.fsencode(path)) >= PATH_MAX:
+            raise failure(errno.ENAMETOOLONG, path)
         stack: list[tuple[str, Node]] = []
         rest = [*([] if path.startswith("/") else cwd.split("/")), *path.split("/")][::-1]
         must_be_directory = path.endswith(("/", "/."))

@@ -203,6 +203,7 @@ class GuestProcess:
     ignored: set[int] = field(default_factory=set)
     caught: Callable[[int], bool] | None = None
     """Asked first for every signal but KILL; True means it was taken care of."""
+    umask: int = 0o022
     killed_by: int | None = None
     status: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """The exit code, or minus the signal's number."""
@@ -249,12 +250,12 @@ class GuestProcess:
         return self.streams[fd]
 
     def open(self, path: str, mode: str) -> Stream:
-        """`r`, `w` (truncate), `a` (append) or `+` (write, keep what is there); files are created 0644."""
+        """`r`, `w` (truncate), `a` (append) or `+` (write, keep what is there)."""
         parent, name, node = self.files.locate(path, self.cwd)
         if node is None:
             if mode == "r":
                 raise failure(errno.ENOENT, path)
-            node = Node("file", 0o644)
+            node = Node("file", 0o666 & ~self.umask)
             self.files.attach(parent, name, node, path)
         elif not node.may(4 if mode == "r" else 2):
             raise failure(errno.EACCES, path)
@@ -323,6 +324,7 @@ class System:
             group=parent.group,
             session=parent.session,
             ignored=set(parent.ignored),
+            umask=parent.umask,
         )
         return self._live(child, body)
 

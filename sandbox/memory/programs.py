@@ -256,7 +256,7 @@ async def mkdir(process: GuestProcess) -> int:
         for step in steps:
             found = process.files.locate(step, process.cwd)[2]
             if not (parents and found is not None and found.kind == "directory"):
-                process.files.create(step, Node("directory", 0o755), process.cwd)
+                process.files.create(step, Node("directory", 0o777 & ~process.umask), process.cwd)
     return 0
 
 
@@ -275,7 +275,7 @@ async def ln(process: GuestProcess) -> int:
 
 async def mkfifo(process: GuestProcess) -> int:
     for path in process.argv[1:]:
-        process.files.create(path, Node("fifo", 0o644), process.cwd)
+        process.files.create(path, Node("fifo", 0o666 & ~process.umask), process.cwd)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The double's shell: walks the tree `syntax.parse` makes. Subshells and pipelines are processes of their own."""
+"""The double's shell: walks the tree `syntax.parse` makes. Subshells and pipelines are processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import errno
 import fnmatch
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -524,7 +525,7 @@ class Shell:
     def glob(self, text: str, pattern: str) -> list[str]:
         """Names that match in one directory; the text itself when none does."""
         _, slash, last = pattern.rpartition("/")
-        if not any(char in last.replace("[*]", "").replace("[?]", "").replace("[[]", "") for char in "*?["):
+        if not re.search(r"\*|\?|\[.+\]", re.sub(r"\[[*?[]\]", "", last)):
             return [text]
         where = text.rpartition("/")[0] or ("/" if slash else ".")
         try:
@@ -818,6 +819,14 @@ async def evaluate(shell: Shell, argv: list[str]) -> int:
     return await shell.run(parse(" ".join(argv[1:])))
 
 
+async def umask(shell: Shell, argv: list[str]) -> int:
+    if len(argv) > 1:
+        shell.process.umask = int(argv[1], 8)
+    else:
+        await shell.process.out(f"{shell.process.umask:04o}\n")
+    return 0
+
+
 async def nothing(shell: Shell, argv: list[str]) -> int:
     return 0
 
@@ -850,6 +859,7 @@ BUILTINS: dict[str, Builtin] = {
     "set": set_options,
     "shift": shift,
     "trap": trap,
+    "umask": umask,
     "unset": unset,
     "wait": wait,
 }

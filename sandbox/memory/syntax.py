@@ -171,6 +171,9 @@ class Lexer:
         length = self.text.startswith("#", self.at) and not self.text.startswith("#}", self.at)
         self.at += length
         name = self.name()
+        while self.text[self.at].isdigit() and (not name or name.isdigit()):
+            name += self.text[self.at]
+            self.at += 1
         if not name:
             name = self.text[self.at]
             self.at += 1
