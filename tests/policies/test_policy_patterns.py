@@ -119,6 +119,10 @@ def test_a_wildcard_that_could_mean_an_address_or_anything_cannot_be_written(pat
         check_host_pattern(pattern)
 
 
+def test_a_wildcard_never_matches_an_address():
+    assert not host_matches("*.0.0.1", "127.0.0.1")
+
+
 def test_which_host_patterns_cover_which():
     assert host_covers("*.a.test", "x.a.test")
     assert host_covers("*.a.test", "*.b.a.test")

@@ -13,6 +13,7 @@ from policies.filters import seccomp_profile
 BASE = "usermode/base"
 DEV = "usermode/dev"
 PROBE = Path(__file__).with_name("seccomp_probe.py")
+DOCS = Path(__file__).parents[2] / "docs" / "policies.md"
 NAMES = ("strict", "default", "debug")
 ADDED_BY_DEFAULT = """
     shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl
@@ -70,6 +71,11 @@ def test_strict_is_small_and_each_filter_adds_exactly_what_is_documented():
     assert allowed("default") - allowed("strict") == set(ADDED_BY_DEFAULT.split())
     assert allowed("debug") - allowed("default") == ADDED_BY_DEBUG
     assert allowed("strict") < allowed("default") < allowed("debug")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_documentation_counts_the_calls_of_each_filter(name):
+    assert f"| `{name}` | {len(allowed(name))} |" in DOCS.read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)

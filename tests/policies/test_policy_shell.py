@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies import shell
 from policies.shell import MAX_CHARS, parse
 
 BASE = "usermode/base"
@@ -53,6 +54,13 @@ def test_everything_else_is_unparsed_and_says_why(text):
     parsed = parse(text)
     assert parsed.commands is None
     assert parsed.why
+
+
+def test_two_readers_that_disagree_make_a_line_unparsed(monkeypatch):
+    monkeypatch.setattr(shell, "_scan", lambda text: (("ls",),))
+    assert parse("ls").commands == (("ls",),)
+    for text in ("ls; rm x", "rm x", "X=1 ls", "ls > x", "ls $x", "ls &", "(ls)", "'l's x"):
+        assert parse(text).commands is None
 
 
 @given(st.text())

@@ -113,6 +113,13 @@ def test_only_what_the_file_says_is_looked_at(tightened):
     )
 
 
+def test_no_limit_is_looser_than_any_limit():
+    project = Policy.model_validate({"name": "project", "limits": {"cost_usd": None}})
+    assert tighten(NARROW, project) == Tightened(
+        NARROW, ("limits.cost_usd: no limit is looser than the policy in force",)
+    )
+
+
 @pytest.mark.parametrize("table", ["limits", "network", "workspace", "container", "secrets"])
 def test_the_loosest_project_changes_nothing_of_a_strict_policy(table):
     strict = load("strict")
