@@ -10,7 +10,8 @@ from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thin
 from harness.providers.base import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import clean, cut_short, parse_call, safe_id, sent_arguments
 from harness.providers.faults import answered
-from harness.providers.wire import CLOCKS, Clocks, Event, LazyClient, Service, stream_reply
+from harness.providers.sse import Event
+from harness.providers.wire import CLOCKS, Clocks, LazyClient, Service, stream_reply
 
 _CACHED: JsonObject = {"type": "ephemeral"}
 _STOPS: Mapping[str, Stop] = {

@@ -19,7 +19,8 @@ from harness.providers.calls import clean, cut_short, safe_id, sent_arguments, s
 from harness.providers.chat_calls import StreamedCalls, calls_in_text
 from harness.providers.faults import answered
 from harness.providers.openai import open_client
-from harness.providers.wire import CLOCKS, Clocks, Event, LazyClient, Service, stream_reply
+from harness.providers.sse import Event
+from harness.providers.wire import CLOCKS, Clocks, LazyClient, Service, stream_reply
 
 _STOPS: Mapping[str, Stop] = {
     "length": "length",

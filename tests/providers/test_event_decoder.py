@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.providers import wire
+from harness.providers import sse
 from harness.providers.base import ProviderError
 from harness.providers.calls import clean, parse_call, safe_id
-from harness.providers.wire import Event, EventDecoder
+from harness.providers.sse import Event, EventDecoder
 
 STREAM = (
     b': hello\n\nevent: a\ndata: {"n": 1,\ndata:  "s": "\xf0\x9f\xa6\x80"}\nid: 7\nretry: 5\n\n'
@@ -40,8 +40,8 @@ def test_any_bytes_are_events_or_garbage(chunks):
 
 
 def test_an_event_and_a_stream_have_a_largest_size(monkeypatch):
-    monkeypatch.setattr(wire, "_EVENT_BYTES", 1000)
-    monkeypatch.setattr(wire, "_STREAM_BYTES", 5000)
+    monkeypatch.setattr(sse, "_EVENT_BYTES", 1000)
+    monkeypatch.setattr(sse, "_STREAM_BYTES", 5000)
     decoder = EventDecoder("test")
     for _ in range(10):
         assert list(decoder.feed(b"x" * 100)) == []
