@@ -52,7 +52,7 @@ def load(source: str | Path, *layers: Path) -> Policy:
 
 def load_project(path: Path) -> Policy:
     """What a project's own file says and nothing else, for `tighten`. Raises PolicyError."""
-    data, extends, text = _parse(path, str(path), PROJECT_MAX_BYTES)
+    data, extends, text = _parse(path, str(path), PROJECT_MAX_BYTES, os.O_NOFOLLOW)
     if extends is not None:
         reason = "a project's file can only tighten the policy it meets"
         raise PolicyError(path, reason, line=_line(text, "extends"), key="extends")
@@ -113,8 +113,8 @@ def _name_from(path: Path) -> str:
     return name or "policy"
 
 
-def _parse(path: Path, label: str, max_bytes: int) -> tuple[dict[str, Any], object, str]:
-    text = _read(path, max_bytes)
+def _parse(path: Path, label: str, max_bytes: int, flags: int = 0) -> tuple[dict[str, Any], object, str]:
+    text = _read(path, max_bytes, flags)
     data = _toml(text, label)
     if not data:
         raise PolicyError(label, "the file is empty; it says nothing, not even `extends`")
@@ -122,10 +122,10 @@ def _parse(path: Path, label: str, max_bytes: int) -> tuple[dict[str, Any], obje
     return {key: value for key, value in data.items() if key != "extends"}, extends, text
 
 
-def _read(path: Path, max_bytes: int) -> str:
+def _read(path: Path, max_bytes: int, flags: int) -> str:
     try:
         # Non-blocking: a FIFO of that name must not hold anyone up.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
         try:
             mode = os.fstat(fd).st_mode
             if not stat.S_ISREG(mode):
@@ -135,8 +135,8 @@ def _read(path: Path, max_bytes: int) -> str:
         finally:
             os.close(fd)
     except OSError as exc:
-        reason = "no such file" if exc.errno == errno.ENOENT else f"cannot be read: {exc.strerror}"
-        raise PolicyError(path, reason) from exc
+        reasons = {errno.ENOENT: "no such file", errno.ELOOP: "is a symbolic link"}
+        raise PolicyError(path, reasons.get(exc.errno or 0, f"cannot be read: {exc.strerror}")) from exc
     except ValueError as exc:
         if isinstance(exc, PolicyError):
             raise

@@ -196,6 +196,12 @@ def test_a_project_file_extends_nothing(policy_file):
         load_project(policy_file('extends = "dev"\n', ".usermode.toml"))
 
 
+def test_a_project_file_is_not_read_through_a_link(policy_file, tmp_path):
+    (tmp_path / ".usermode.toml").symlink_to(policy_file("[limits]\nturns = 1\n"))
+    with pytest.raises(PolicyError, match="is a symbolic link"):
+        load_project(tmp_path / ".usermode.toml")
+
+
 def test_equal_policies_have_equal_digests(policy_file):
     assert digest(load("strict")) == digest(load("strict"))
     assert len({digest(load(name)) for name in profiles()}) == len(profiles())
