@@ -1,7 +1,7 @@
 """Every byte of the create request of each built-in profile, and what it does to a process inside.
 
-`USERMODE_GOLDEN=write pytest tests/sandbox/test_hardening.py` writes the golden files again; read their diff as
-what it is, a change of what sessions may do.
+`USERMODE_GOLDEN=write pytest tests/sandbox/test_hardening.py` writes the golden files again; read the diff
+as what it is, a change of what sessions may do.
 """
 
 from __future__ import annotations
