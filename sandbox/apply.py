@@ -8,7 +8,6 @@ twice.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -270,12 +269,7 @@ class _Run:
             for depth, component in enumerate(directories, start=1):
                 if beneath.look(here, component) is None:
                     self._make_directory(here, component, "/".join(directories[:depth]))
-                try:
-                    below = beneath.enter(here, component)
-                except OSError as error:
-                    if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                        raise NotADirectoryError(component) from None
-                    raise
+                below = beneath.enter(here, component)
                 os.close(here)
                 here = below
             yield here, name

@@ -32,6 +32,13 @@ class NotRegular(OSError):
         super().__init__(errno.EINVAL, "not a regular file", name)
 
 
+class LinkOnTheWay(NotADirectoryError):
+    """A component of a path is a symlink; it was not followed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(errno.ENOTDIR, "a symlink on the way", name)
+
+
 class TooLarge(OSError):
     """More bytes than the caller was ready to read."""
 
@@ -50,8 +57,16 @@ def root(path: str | os.PathLike[str]) -> Iterator[int]:
 
 
 def enter(parent: int, name: str) -> int:
-    """Open one directory. OSError(ELOOP or ENOTDIR) for a symlink, whatever it points to."""
-    return os.open(name, _DIRECTORY, dir_fd=parent)
+    """Open one directory. LinkOnTheWay for a symlink, whatever it points to."""
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        seen = look(parent, name)
+        if seen is not None and not stat.S_ISLNK(seen.st_mode):
+            raise
+        raise LinkOnTheWay(name) from None
 
 
 @contextmanager

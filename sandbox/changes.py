@@ -276,10 +276,10 @@ def _look(source: int, path: str) -> tuple[os.stat_result | None, str | None]:
     try:
         with beneath.parent_of(source, path) as (parent, name):
             return beneath.look(parent, name), None
-    except FileNotFoundError:
+    except beneath.LinkOnTheWay:
+        return None, "a directory on its path is a symlink in your directory"
+    except (FileNotFoundError, NotADirectoryError):
         return None, None
-    except NotADirectoryError:
-        return None, "a directory on its path is a symlink or a file in your directory"
     except OSError:
         return None, "a directory on its path cannot be entered in your directory"
 

@@ -26,7 +26,7 @@ _CONTEXT = 3
 
 
 def diff_text(session_dir: Path, paths: Sequence[str] | None = None) -> Iterator[str]:
-    """Lines of a unified diff from the user's directory as it is to the session's copy, no newlines.
+    """Lines of a unified diff from the user's directory as it is to the session's copy.
 
     All changes in the order of the review, or those at or beneath `paths`.
     """
@@ -46,7 +46,7 @@ def selected(review: Review, paths: Sequence[str] | None) -> list[Change]:
 
 
 def plain(path: str) -> str:
-    """A path as a person writes it (`./a/`, `.`) in the form the review has it; the root is the empty path."""
+    """A path as a person writes it (`./a/`, `.`) in the review's form; the root is the empty path."""
     normal = os.path.normpath(path) if path else "."
     return "" if normal == "." else normal
 
@@ -103,10 +103,10 @@ def unified(before: bytes, after: bytes) -> Iterator[str]:
         yield f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@"
         for tag, i1, i2, j1, j2 in group:
             if tag == "equal":
-                yield from (_shown(" ", line) for line in old[i1:i2])
+                yield from _shown(" ", old[i1:i2])
                 continue
-            yield from (_shown("-", line) for line in old[i1:i2])
-            yield from (_shown("+", line) for line in new[j1:j2])
+            yield from _shown("-", old[i1:i2])
+            yield from _shown("+", new[j1:j2])
 
 
 _Operation = tuple[str, int, int, int, int]
@@ -163,10 +163,12 @@ def _lines(content: bytes) -> list[bytes]:
     return [line + b"\n" for line in lines] + ([last] if last else [])
 
 
-def _shown(sign: str, line: bytes) -> str:
-    text = line.decode(errors="backslashreplace")
-    ended = text.endswith("\n")
-    text = text[:-1] if ended else text
-    if len(text) > _LINE_CHARS:
-        text = f"{text[:_LINE_CHARS]}… ({len(text) - _LINE_CHARS:,} more characters)"
-    return f"{sign}{text}" if ended else f"{sign}{text}\n\\ No newline at end of file"
+def _shown(sign: str, lines: list[bytes]) -> Iterator[str]:
+    for line in lines:
+        text = line.decode(errors="backslashreplace")
+        body = text.removesuffix("\n")
+        if len(body) > _LINE_CHARS:
+            body = f"{body[:_LINE_CHARS]}… ({len(body) - _LINE_CHARS:,} more characters)"
+        yield sign + body
+        if not text.endswith("\n"):
+            yield "\\ No newline at end of file"

@@ -22,6 +22,9 @@ Exceeded = Callable[[str], Awaitable[None]]
 
 _EVERY_S = 0.05
 _SCAN_AT_LEAST_EVERY_S = 5.0
+_HOST_RESERVE = 256 << 20
+"""Free bytes of the host's file system below which growth counts as past the limit: a deleted file that is
+held open is on no list, but it fills the disk all the same."""
 _SHARE = 4
 """A scan is due when the file system lost this fraction (one in …) of what was left of a limit."""
 
@@ -31,17 +34,20 @@ class Usage:
     bytes: int
     """Allocated on disk; a hole costs nothing."""
     inodes: int
+    measured: bool
+    """False when directories lie too deep to be summed."""
 
 
 def usage(path: Path, stop_after: int) -> Usage:
     """Sum up a tree by directory descriptors, counting at most `stop_after` names."""
     sums = [0, 0]
     with beneath.root(path) as top:
-        _add(top, sums, stop_after, 0)
-    return Usage(*sums)
+        measured = _add(top, sums, stop_after, 0)
+    return Usage(sums[0], sums[1], measured)
 
 
-def _add(here: int, sums: list[int], stop_after: int, depth: int) -> None:
+def _add(here: int, sums: list[int], stop_after: int, depth: int) -> bool:
+    """Add one directory to the sums; false when something in it lies too deep."""
     below: list[str] = []
     with os.scandir(here) as listing:
         for item in listing:
@@ -52,20 +58,22 @@ def _add(here: int, sums: list[int], stop_after: int, depth: int) -> None:
             sums[0] += status.st_blocks * 512
             sums[1] += 1
             if sums[1] >= stop_after:
-                return
+                return True
             if stat.S_ISDIR(status.st_mode):
                 below.append(item.name)
+    if below and depth >= beneath.MAX_DEPTH:
+        return False
+    measured = True
     for name in below:
-        # What lies deeper than any real tree is not summed.
-        if depth < beneath.MAX_DEPTH and sums[1] < stop_after:
-            try:
-                descriptor = beneath.enter(here, name)
-            except OSError:
-                continue
-            try:
-                _add(descriptor, sums, stop_after, depth + 1)
-            finally:
-                os.close(descriptor)
+        try:
+            descriptor = beneath.enter(here, name)
+        except OSError:
+            continue  # gone, or swapped for something that holds nothing
+        try:
+            measured &= _add(descriptor, sums, stop_after, depth + 1)
+        finally:
+            os.close(descriptor)
+    return measured
 
 
 class Watchdog:
@@ -77,7 +85,7 @@ class Watchdog:
         self._inodes = limits.workspace_inodes
         self._exceeded = exceeded
         self._task: asyncio.Task[None] | None = None
-        self._last = Usage(0, 0)
+        self._last = Usage(0, 0, True)
         self.overshoot_bytes = 0
         """The most that was ever measured beyond the limit."""
 
@@ -111,6 +119,8 @@ class Watchdog:
             lost = (free.f_bfree - now.f_bfree) * now.f_frsize
             names = free.f_ffree - now.f_ffree
             due = loop.time() - scanned > _SCAN_AT_LEAST_EVERY_S
+            if lost > 0 and now.f_bavail * now.f_frsize < _HOST_RESERVE:
+                await self._exceeded("the host's disk is nearly full")
             if due or self._worth_a_scan(lost, names):
                 free = now
                 before = self._last
@@ -135,3 +145,5 @@ class Watchdog:
             await self._exceeded(f"the workspace holds {held:,} MB, its limit is {limit:,} MB")
         elif now.inodes > self._inodes and now.inodes > before.inodes:
             await self._exceeded(f"the workspace holds {now.inodes:,} files, its limit is {self._inodes:,}")
+        elif not now.measured:
+            await self._exceeded(f"the workspace has directories more than {beneath.MAX_DEPTH} deep")

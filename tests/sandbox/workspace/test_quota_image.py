@@ -1,0 +1,169 @@
+"""The exact limit: a file-system image. Where this process cannot have one, asking for one is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from workspace_session import GID, UID, Session, fill
+
+from policies.schema import Limits
+from sandbox.apply import apply
+from sandbox.changes import changes
+from sandbox.difftext import diff_text
+from sandbox.errors import SandboxRefused
+from sandbox.quota import (
+    exact_unavailable,
+    mounted_sessions,
+    opened,
+    prepare,
+    release,
+    remove,
+    storage_of,
+)
+
+Begin = Callable[..., Session]
+LIMITS = Limits(workspace_mb=32, workspace_inodes=1024)
+needs_image = pytest.mark.skipif(
+    exact_unavailable() is not None, reason="the refusal is what is tested on such a machine"
+)
+
+
+def loop_devices(session_dir: Path) -> int:
+    """How many loop devices hold this session's image."""
+    image = str(session_dir / "workspace.img")
+    backing = Path("/sys/block").glob("loop*/loop/backing_file")
+    return sum(path.read_text().startswith(image) for path in backing)
+
+
+def test_the_kind_is_chosen_stated_and_never_another_than_asked_for(tmp_path: Path) -> None:
+    missing = exact_unavailable()
+    if missing is None:
+        storage = prepare(tmp_path, LIMITS, uid=UID, gid=GID)
+        assert (storage.kind, storage.exact) == ("quota image", True)
+        remove(tmp_path)
+    else:
+        storage = prepare(tmp_path, LIMITS, uid=UID, gid=GID)
+        assert (storage.kind, storage.exact) == ("watched directory", False)
+        other = tmp_path / "other"
+        other.mkdir()
+        with pytest.raises(SandboxRefused, match="no exact workspace limit"):
+            prepare(other, LIMITS, uid=UID, gid=GID, kind="quota image")
+
+
+@needs_image
+def test_the_disk_limit_is_exact_and_space_comes_back(begin: Begin) -> None:
+    session = begin(limits=LIMITS, kind="quota image")
+    chunk = os.urandom(1 << 20)
+    written = 0
+    with (
+        (session.copy / "fill").open("wb", buffering=0) as file,
+        pytest.raises(OSError, match="No space") as full,
+    ):
+        while written < 200:
+            file.write(chunk)
+            written += 1
+    assert full.value.errno == errno.ENOSPC
+    assert 30 <= written <= 36
+    (session.copy / "fill").unlink()
+    (session.copy / "again").write_bytes(chunk)
+
+
+@needs_image
+def test_the_inode_limit_is_exact(begin: Begin) -> None:
+    session = begin(limits=LIMITS, kind="quota image")
+    made = 0
+    with pytest.raises(OSError, match="No space"):
+        for made in range(5000):
+            (session.copy / f"f{made}").touch()
+    assert 950 <= made <= 1100
+
+
+@needs_image
+def test_the_mount_gives_no_setuid_and_no_devices(begin: Begin) -> None:
+    session = begin(limits=LIMITS, kind="quota image")
+    assert os.statvfs(session.copy).f_flag & os.ST_NOSUID
+    assert os.statvfs(session.copy).f_flag & os.ST_NODEV
+    assert sorted(path.name for path in session.copy.iterdir() if path.name == "lost+found") == []
+
+
+@needs_image
+def test_the_image_is_private_and_sparse(begin: Begin) -> None:
+    session = begin(limits=LIMITS, kind="quota image")
+    status = (session.dir / "workspace.img").stat()
+    assert status.st_mode & 0o777 == 0o600
+    assert status.st_blocks * 512 < status.st_size // 2
+
+
+@needs_image
+def test_after_release_the_copy_is_mounted_only_while_it_is_looked_at(source: Path, begin: Begin) -> None:
+    session = begin(limits=LIMITS, kind="quota image")
+    fill(session.copy, {"README": "changed\n"})
+    session.storage.release()
+    session.storage.release()
+    assert loop_devices(session.dir) == 0
+    assert [change.path for change in changes(session.dir).changes] == ["README"]
+    assert "+changed" in list(diff_text(session.dir))
+    assert apply(session.dir).applied == ("README",)
+    assert (source / "README").read_text() == "changed\n"
+    assert changes(session.dir).changes == ()
+    assert loop_devices(session.dir) == 0
+    assert not session.copy.exists()
+
+
+@needs_image
+def test_looking_while_the_sandbox_runs_leaves_the_mount(begin: Begin) -> None:
+    session = begin(limits=LIMITS, kind="quota image")
+    with opened(session.dir) as path:
+        assert (path / "README").exists()
+    assert session.copy.exists()
+    assert loop_devices(session.dir) == 1
+
+
+@needs_image
+def test_mounts_that_a_killed_harness_left_are_found_and_released(tmp_path: Path, begin: Begin) -> None:
+    session = begin(limits=LIMITS, kind="quota image")
+    store = tmp_path / "store"
+    assert mounted_sessions(store) == [session.dir]
+    release(session.dir)
+    assert mounted_sessions(store) == []
+    assert storage_of(session.dir).kind == "quota image"
+
+
+@needs_image
+def test_odd_session_paths_are_found(tmp_path: Path) -> None:
+    session_dir = tmp_path / "a b\\c\nd"
+    session_dir.mkdir()
+    prepare(session_dir, LIMITS, uid=UID, gid=GID)
+    try:
+        assert mounted_sessions(tmp_path) == [session_dir]
+    finally:
+        remove(session_dir)
+    assert mounted_sessions(tmp_path) == []
+
+
+@needs_image
+def test_remove_takes_the_image_and_the_loop_device_along(begin: Begin) -> None:
+    session = begin(limits=LIMITS, kind="quota image")
+    remove(session.dir)
+    assert loop_devices(session.dir) == 0
+    assert [path.name for path in session.dir.iterdir() if path.name.startswith("workspace")] == [
+        "workspace.lock"
+    ]
+    remove(session.dir)
+
+
+@needs_image
+def test_a_directory_that_does_not_fit_the_image_is_refused(source: Path, begin: Begin) -> None:
+    fill(source, {f"f{n}": "x" for n in range(1500)})
+    with pytest.raises(SandboxRefused, match="leave something out"):
+        begin(limits=LIMITS, kind="quota image")
+
+
+def test_a_session_is_prepared_once(tmp_path: Path) -> None:
+    prepare(tmp_path, LIMITS, uid=UID, gid=GID, kind="watched directory")
+    with pytest.raises(FileExistsError):
+        prepare(tmp_path, LIMITS, uid=UID, gid=GID, kind="watched directory")
