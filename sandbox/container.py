@@ -71,7 +71,7 @@ class DockerSandbox:
         return call.call_id
 
     async def result(self, call_id: str, *, keep: bool = False) -> Completed:
-        return await self._finish(self.calls[call_id], keep=keep)
+        return await self._finish(self._known(call_id), keep=keep)
 
     async def release(self, call_id: str) -> None:
         call = self.calls.get(call_id)
@@ -79,6 +79,7 @@ class DockerSandbox:
             self._let_go(call)
 
     async def progress(self, call_id: str, tail_bytes: int = 4096) -> Progress:
+        self._standing()
         call = self.calls.get(call_id) or self._job(call_id)
         try:
             return await call.progress(tail_bytes)
@@ -89,7 +90,7 @@ class DockerSandbox:
                 self.channel.forget(call.number)
 
     async def send_stdin(self, call_id: str, data: bytes, *, close: bool = False) -> None:
-        await self.calls[call_id].send(data, close=close)
+        await self._known(call_id).send(data, close=close)
 
     async def kill(self, call_id: str) -> None:
         self.channel.send(Request.KILL, _number(call_id), aux=1)
@@ -117,6 +118,16 @@ class DockerSandbox:
             await call.wait_discarding()
             await self._finish(call)
 
+    def _known(self, call_id: str) -> Call:
+        self._standing()
+        return self.calls[call_id]
+
+    def _standing(self) -> None:
+        if self._closed:
+            raise SandboxGone("the sandbox is gone: it was closed")
+        if self.channel.gone is not None:
+            raise SandboxGone(str(self.channel.gone))
+
     def _job(self, call_id: str) -> Call:
         """A waiter for a call whose result was returned, or that another host began."""
         call = Call(self.channel, _number(call_id))
@@ -124,9 +135,9 @@ class DockerSandbox:
         return call
 
     def _begin(self, command: Command, *, carried: bool = False) -> Call:
-        if self._closed:
-            raise SandboxGone("the sandbox is gone: it was closed")
-        number = _number(command.call_id or f"{secrets.randbits(64) | 1 << 63:016x}")
+        self._standing()
+        random = f"{secrets.randbits(64) | 1 << 63:016x}"
+        number = _number(random if command.call_id is None else command.call_id)
         known = self.calls.get(f"{number:016x}")
         if known is not None:
             return known

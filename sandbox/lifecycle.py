@@ -32,6 +32,7 @@ from sandbox.initbinary import init_binary
 from sandbox.protocol import SandboxSpec
 from sandbox.quota import Storage, storage_of
 from sandbox.quota import prepare as prepare_storage
+from sandbox.watchdog import Watchdog
 
 RECORD = "sandbox.json"
 """In the session's state directory: what `attach_sandbox` needs to know of a container."""
@@ -257,7 +258,10 @@ async def watch(stack: contextlib.AsyncExitStack, prepared: Prepared, box: Docke
     if storage is None or storage.exact:
         return
 
-    raise SandboxRefused("no exact workspace limit can be had here, and nothing watches it yet")
+    async def exceeded(reason: str) -> None:
+        box.stop_for_disk()
+
+    await stack.enter_async_context(Watchdog(storage.path, prepared.policy.limits, exceeded))
 
 
 @contextlib.asynccontextmanager
