@@ -64,19 +64,17 @@ async def examine(engine: Engine | None) -> list[Finding]:
 
 
 async def gather(engine: Engine) -> Facts:
-    async with asyncio.TaskGroup() as group:
-        version = group.create_task(engine.version())
-        info = group.create_task(engine.info())
-        images = {name: group.create_task(state(engine, name)) for name in NAMES}
-    root = Path(str(info.result().get("DockerRootDir", "/var/lib/docker")))
+    version, info = await engine.version(), await engine.info()
+    images = {name: await state(engine, name) for name in NAMES}
+    root = Path(str(info.get("DockerRootDir", "/var/lib/docker")))
     local = engine.is_local
     return Facts(
         address=engine.address.path or f"{engine.address.host}:{engine.address.port}",
         local=local,
-        version=version.result(),
-        info=info.result(),
+        version=version,
+        info=info,
         mended=await asyncio.to_thread(_mended) if local else {},
-        images={name: task.result() for name, task in images.items()},
+        images=images,
         init=await asyncio.to_thread(lambda: location().exists()),
         no_exact_disk=await asyncio.to_thread(exact_unavailable),
         free_gb=await asyncio.to_thread(_free, root if local else None),
