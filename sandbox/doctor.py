@@ -65,7 +65,7 @@ async def examine(engine: Engine | None) -> list[Finding]:
 
 async def gather(engine: Engine) -> Facts:
     version, info = await engine.version(), await engine.info()
-    images = {name: await state(engine, name) for name in NAMES}
+    images: dict[str, str] = {name: await state(engine, name) for name in NAMES}
     root = Path(str(info.get("DockerRootDir", "/var/lib/docker")))
     local = engine.is_local
     return Facts(
