@@ -30,7 +30,7 @@ async def main(arguments: argparse.Namespace) -> int:
 
     chosen = [one for one in CHECKS if not arguments.ids or one.id in arguments.ids]
     broken = 0
-    async for outcome in run_each(open_one, chosen):
+    async for outcome in run_each(open_one, chosen, at_once=arguments.at_once):
         broken += outcome.status != "kept"
         print(
             f"{outcome.status:6}  {outcome.duration_s:6.2f} s  {outcome.id:28}  {outcome.statement}",
@@ -49,6 +49,7 @@ if __name__ == "__main__":
     parser.add_argument("ids", nargs="*", metavar="ID", help="checks to run; without any, all of them")
     parser.add_argument("--image", help="the image to check; without one, the policy's")
     parser.add_argument("--runtime", choices=("runc", "runsc"))
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="checks that run at a time")
     parser.add_argument("--policy", default="strict")
     parser.add_argument(
         "--memory", action="store_true", help="check the in-memory double instead of a container"
