@@ -109,28 +109,29 @@ async def nobody(call: Call, decision: Decision) -> bool:
     return False
 
 
-async def carry_out(prepared: Prepared, session: Session, devices: Devices, turn: Turn) -> CallOutcome:
-    """Run a prepared call in its turn and record what came of it, also when it is cancelled."""
-    announced = False
-    began = time.monotonic()
+async def carry_out(
+    prepared: Prepared, session: Session, devices: Devices, turn: Turn, *, announced: bool = False
+) -> CallOutcome:
+    """Run a prepared call in its turn and record what came of it, also when it is cancelled.
+
+    `announced` says that its intent is in the journal already.
+    """
+    record = _Record(prepared, devices, announced)
     outcome = prepared.refusal
     try:
         if outcome is None and devices.interrupt.cause is None:
             with devices.interrupt.scope(prepared.call.id):
                 async with turn():
-                    # Past the intent the call may have happened; its outcome says whether it did.
-                    await devices.recorder.record(prepared.intent)
-                    announced, began = True, time.monotonic()
-                    devices.recorder.emit(CallStarted(call=prepared.call))
+                    await record.begin()
                     outcome = await _handled(prepared, session, devices)
     except SandboxError as exc:
         what = f"the sandbox ended while this ran, so it is unknown what it did: {exc}"
-        await _record(prepared, Outcome(what, "sandbox_gone"), began, announced, devices)
+        await record.end(Outcome(what, "sandbox_gone"))
         raise
     except asyncio.CancelledError:
-        await _record(prepared, outcome or _cancelled(announced, devices), began, announced, devices)
+        await record.end(outcome)
         raise
-    entry = await _record(prepared, outcome or _cancelled(announced, devices), began, announced, devices)
+    entry = await record.end(outcome)
     if outcome is not None and outcome.held is not None:
         # Only now: a crash before the outcome was written finds it in the sandbox still.
         await devices.sandbox.release(outcome.held)
@@ -141,8 +142,7 @@ async def give_up(call: Call, session: Session, devices: Devices) -> CallOutcome
     """The result of a call that is not even looked at, since the session is ending."""
     text = "not run: the sandbox ended before it began"
     prepared = refused(call, session, Refused("sandbox_gone", text))
-    assert prepared.refusal is not None
-    return await _record(prepared, prepared.refusal, time.monotonic(), False, devices)
+    return await _Record(prepared, devices, announced=False).end(prepared.refusal)
 
 
 async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Outcome:
@@ -166,25 +166,39 @@ async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Ou
         return Outcome(refusal.content, refusal.code)
 
 
-async def _record(
-    prepared: Prepared, outcome: Outcome, began: float, announced: bool, devices: Devices
-) -> CallOutcome:
-    """Write down what came of it. A call that never began gets both of its entries here."""
-    call = prepared.call
-    entry = CallOutcome(
-        result=Result(call_id=call.id, name=call.name, content=outcome.content, error=outcome.error),
-        duration_s=round(time.monotonic() - began, 6) if announced else 0.0,
-        details=outcome.details,
-    )
-    await devices.recorder.record(*([entry] if announced else [prepared.intent, entry]))
-    return entry
+class _Record:
+    """A call's two entries: each is written once, and the intent before the effect."""
 
+    def __init__(self, prepared: Prepared, devices: Devices, announced: bool) -> None:
+        self._prepared = prepared
+        self._devices = devices
+        self._announced = announced
+        self._began: float | None = None
 
-def _cancelled(announced: bool, devices: Devices) -> Outcome:
-    whom = {"user": "by the user", "time": "since the session's time is over"}
-    # A cancelled call in a turn that goes on was the user's choice as well.
-    why = whom[devices.interrupt.cause or "user"]
-    when = (
-        "while it ran; what it did until then stays done" if announced else "before it began; nothing was run"
-    )
-    return Outcome(f"cancelled {why}, {when}.", "cancelled")
+    async def begin(self) -> None:
+        if not self._announced:
+            await self._devices.recorder.record(self._prepared.intent)
+            self._announced = True
+        # Past the intent the call may have happened; its outcome says whether it did.
+        self._began = time.monotonic()
+        self._devices.recorder.emit(CallStarted(call=self._prepared.call))
+
+    async def end(self, outcome: Outcome | None) -> CallOutcome:
+        """Write down what came of it; nothing means that it was cancelled."""
+        call, outcome = self._prepared.call, outcome or self._cancelled()
+        entry = CallOutcome(
+            result=Result(call_id=call.id, name=call.name, content=outcome.content, error=outcome.error),
+            duration_s=0.0 if self._began is None else round(time.monotonic() - self._began, 6),
+            details=outcome.details,
+        )
+        await self._devices.recorder.record(*([entry] if self._announced else [self._prepared.intent, entry]))
+        return entry
+
+    def _cancelled(self) -> Outcome:
+        whom = {"user": "by the user", "time": "since the session's time is over"}
+        # A cancelled call in a turn that goes on was the user's choice as well.
+        why = whom[self._devices.interrupt.cause or "user"]
+        when = "before it began; nothing was run"
+        if self._began is not None:
+            when = "while it ran; what it did until then stays done"
+        return Outcome(f"cancelled {why}, {when}.", "cancelled")

@@ -16,7 +16,7 @@ from typing import Literal
 from harness.budget import Budget
 from harness.calls import Devices, Prepared, answer, carry_out, give_up, prepare, refused
 from harness.errors import BudgetSpent
-from harness.events import CallOutcome, MessageAdded, Notice, TextStreamed
+from harness.events import CallOutcome, Entry, MessageAdded, Notice, TextStreamed
 from harness.interrupt import Interrupt
 from harness.loops import notice_text
 from harness.messages import Call, Message, Result, Text, Usage, user
@@ -64,6 +64,13 @@ class TurnEnded:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Asked:
+    reply: Reply
+    ahead: Prepared | None
+    """Its only call, when that is announced already."""
+
+
 async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
     """Work on a user's message until the model answers without calls, or something ends it.
 
@@ -72,7 +79,7 @@ async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
     """
     interrupt = kernel.devices.interrupt
     try:
-        await _add(kernel, session, user(task))
+        await _add(kernel, session, MessageAdded(message=user(task)))
         with _alarm(interrupt, session.budget):
             while True:
                 ended = await _step(kernel, session)
@@ -92,15 +99,15 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     """One reply of the model and what it asks for; None when there is more to do."""
     session.budget.check()
     for text in kernel.devices.interrupt.take_steering():
-        await _add(kernel, session, user(text))
-    reply = await _ask(kernel, session)
-    if reply is None:
+        await _add(kernel, session, MessageAdded(message=user(text)))
+    asked = await _ask(kernel, session)
+    if asked is None:
         return None
-    calls = reply.message.calls
+    calls = asked.reply.message.calls
     if not calls:
         # Something may have been said to the model while it spoke its last words.
-        return None if kernel.devices.interrupt.has_steering else _last(reply)
-    outcomes = await _run_calls(kernel.devices, session, calls)
+        return None if kernel.devices.interrupt.has_steering else _last(asked.reply)
+    outcomes = await _run_calls(kernel.devices, session, calls, asked.ahead)
     results = tuple(outcome.result for outcome in outcomes)
     session.messages.append(Message(role="tool", parts=results))
     kernel.devices.recorder.emit(session.budget.changed())
@@ -109,7 +116,7 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     return await _repetition(kernel, session, calls, results)
 
 
-async def _ask(kernel: Kernel, session: Session) -> Reply | None:
+async def _ask(kernel: Kernel, session: Session) -> _Asked | None:
     """The model's reply, journalled; None when the turn is cancelled."""
     interrupt = kernel.devices.interrupt
     if interrupt.cause is not None:
@@ -120,20 +127,34 @@ async def _ask(kernel: Kernel, session: Session) -> Reply | None:
     with interrupt.scope() as scope, session.budget.working():
         reply = await _stream(kernel, session, said, retries)
     if scope.cancelled or reply is None:
-        # What was said is kept, so that a later turn knows it.
-        spoken = [Message(role="assistant", parts=(Text(text="".join(said)),))] if said else []
-        for message in spoken:
-            await _add(kernel, session, message, stop="cancelled")
+        if said:
+            # What was said is kept, so that a later turn knows it.
+            spoken = Message(role="assistant", parts=(Text(text="".join(said)),))
+            await _add(kernel, session, *retries, MessageAdded(message=spoken, stop="cancelled"))
         return None
     cost = kernel.price(reply.usage)
     session.budget.charge(reply.usage, cost)
     message = bounded(reply.message)
-    repairs = [Notice(level="warning", code="repaired", text=note) for note in reply.notes]
+    ahead = _ahead(kernel.devices, session, message.calls)
     await _add(
-        kernel, session, message, *retries, *repairs, usage=reply.usage, stop=reply.stop, cost_usd=cost
+        kernel,
+        session,
+        *retries,
+        *(Notice(level="warning", code="repaired", text=note) for note in reply.notes),
+        MessageAdded(message=message, usage=reply.usage, stop=reply.stop, cost_usd=cost),
+        *([ahead.intent] if ahead is not None else []),
     )
     kernel.devices.recorder.emit(session.budget.changed())
-    return Reply(message, reply.usage, reply.stop)
+    return _Asked(Reply(message, reply.usage, reply.stop), ahead)
+
+
+def _ahead(devices: Devices, session: Session, calls: Sequence[Call]) -> Prepared | None:
+    """A single call that may run at once: its intent goes to the disk together with the message."""
+    if len(calls) != 1 or devices.interrupt.cause is not None:
+        return None
+    prepared = prepare(calls[0], session, devices.policy)
+    runs = prepared.refusal is None and prepared.decision.action == "allow"
+    return prepared if runs else None
 
 
 async def _stream(kernel: Kernel, session: Session, said: list[str], retries: list[Notice]) -> Reply:
@@ -160,8 +181,14 @@ async def _stream(kernel: Kernel, session: Session, said: list[str], retries: li
     raise ProviderError("garbage", "the model's stream ended without a reply")
 
 
-async def _run_calls(devices: Devices, session: Session, calls: Sequence[Call]) -> list[CallOutcome]:
+async def _run_calls(
+    devices: Devices, session: Session, calls: Sequence[Call], ahead: Prepared | None
+) -> list[CallOutcome]:
     """Every call's outcome, in the order of the calls."""
+    if ahead is not None:
+        run = partial(carry_out, ahead, session, devices, announced=True)
+        with session.budget.working():
+            return await run_together([Work(ahead.access, run)], 1)
     outcomes: list[CallOutcome] = []
     for group in _groups(calls):
         try:
@@ -214,23 +241,15 @@ async def _repetition(
     if verdict == "stop":
         await kernel.devices.recorder.record(Notice(level="error", code="loop", text=text))
         return TurnEnded("failed", f"stopped: {text}")
-    await _add(kernel, session, user(notice_text()), Notice(level="warning", code="loop", text=text))
+    notice = Notice(level="warning", code="loop", text=text)
+    await _add(kernel, session, notice, MessageAdded(message=user(notice_text())))
     return None
 
 
-async def _add(
-    kernel: Kernel,
-    session: Session,
-    message: Message,
-    *before: Notice,
-    usage: Usage | None = None,
-    stop: str | None = None,
-    cost_usd: float | None = None,
-) -> None:
-    """A message becomes part of the session once it is in the journal."""
-    entry = MessageAdded(message=message, usage=usage, stop=stop, cost_usd=cost_usd)
-    await kernel.devices.recorder.record(*before, entry)
-    session.messages.append(message)
+async def _add(kernel: Kernel, session: Session, *entries: Entry) -> None:
+    """Messages become part of the session once they are in the journal."""
+    await kernel.devices.recorder.record(*entries)
+    session.messages += [entry.message for entry in entries if isinstance(entry, MessageAdded)]
 
 
 def _last(reply: Reply) -> TurnEnded:

@@ -41,6 +41,8 @@ async def run_together(work: Sequence[Work[T]], at_once: int) -> list[T]:
     The first exception cancels the rest and is raised as it is.
     """
     slots = asyncio.Semaphore(at_once)
+    if len(work) == 1:
+        return [await work[0].run(lambda: _turn([], slots))]
     ended = [asyncio.Event() for _ in work]
 
     async def one(index: int) -> T:
