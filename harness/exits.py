@@ -6,6 +6,7 @@ A traceback is for us: it is shown only with USERMODE_DEBUG=1.
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,12 +79,10 @@ def _complain(error: Exception) -> NoReturn:
 
 
 def _reader_left() -> bool:
-    """Whether it is our standard output that broke: what could not be written is still in its buffer."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+    """Whether it is our standard output that broke, and not a pipe of the engine's or a provider's."""
+    look = select.poll()
+    look.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in look.poll(0))
 
 
 def _leave(code: int) -> NoReturn:
