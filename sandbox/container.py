@@ -226,12 +226,13 @@ class DockerSandbox:
                 self.calls[call.call_id] = call
                 self.channel.listen(one.id, call)
 
-    def stop_for_disk(self) -> None:
-        """End every running command: the workspace outgrew its limit."""
+    async def stop_for_disk(self) -> None:
+        """End every command and every job: the workspace outgrew its limit."""
         for call in self.calls.values():
-            if not call.done.done():
-                call.disk_exceeded = True
-                call.kill(cancel=False)
+            call.disk_exceeded = call.disk_exceeded or not call.done.done()
+        with contextlib.suppress(SandboxGone):
+            for call_id in await self.jobs():
+                self.channel.send(Request.KILL, _number(call_id))
 
     # --- files ---
 

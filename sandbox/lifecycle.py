@@ -254,14 +254,18 @@ async def fill(prepared: Prepared, workspace: Path) -> CopyReport:
 
 async def watch(stack: contextlib.AsyncExitStack, prepared: Prepared, box: DockerSandbox) -> None:
     """Where the file system does not keep the limit itself, somebody has to."""
-    storage = prepared.storage
-    if storage is None or storage.exact:
+    if prepared.storage is not None:
+        await _watch(stack, prepared.storage, box)
+
+
+async def _watch(stack: contextlib.AsyncExitStack, storage: Storage, box: DockerSandbox) -> None:
+    if storage.exact:
         return
 
     async def exceeded(reason: str) -> None:
-        box.stop_for_disk()
+        await box.stop_for_disk()
 
-    await stack.enter_async_context(Watchdog(storage.path, prepared.policy.limits, exceeded))
+    await stack.enter_async_context(Watchdog(storage.path, box.policy.limits, exceeded))
 
 
 @contextlib.asynccontextmanager
@@ -287,6 +291,8 @@ async def attach_sandbox(ref: str, *, engine: Engine | None = None) -> AsyncIter
         box = _box(record, state, host, ref, channel, engine)
         box.resume(known)
         stack.push_async_callback(box.close)
+        with contextlib.suppress(FileNotFoundError):
+            await _watch(stack, storage_of(state), box)
         yield box
 
 
