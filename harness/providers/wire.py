@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -211,6 +213,7 @@ def _cause(exc: BaseException) -> str:
     while (inner := seen.__cause__ or seen.__context__) is not None:
         seen = inner
         said = str(seen) or said
-    if isinstance(seen, OSError) and seen.errno and seen.errno > 0:
+    # Numbers of name lookups and TLS are not the system's: their own words are better.
+    if isinstance(seen, OSError) and seen.errno and not isinstance(seen, ssl.SSLError | socket.gaierror):
         return os.strerror(seen.errno)
     return said

@@ -183,6 +183,7 @@ async def test_the_request_is_exactly_this():
     asked = server.asked[0]
     cached = {"type": "ephemeral"}
     assert asked.path == "/v1/messages"
+    assert KEY in " ".join(asked.headers.values())
     assert asked.body == {
         "model": MODEL,
         "max_tokens": 1000,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -226,6 +227,35 @@ async def test_nobody_listening_is_a_dropped_connection(service):
     found = await fault_of(provider)
     await provider.aclose()
     assert (found.fault, "Connection refused" in str(found)) == ("dropped", True)
+
+
+async def test_a_service_that_speaks_no_tls_says_so_or_times_out(service):
+    found = []
+    for answer in (b"HTTP/1.1 400 Bad\r\n\r\n", b""):
+        over = asyncio.Event()
+
+        async def behave(
+            reader: asyncio.StreamReader,
+            writer: asyncio.StreamWriter,
+            answer: bytes = answer,
+            over: asyncio.Event = over,
+        ) -> None:
+            writer.write(answer)
+            with suppress(ConnectionError):
+                await reader.read()
+            writer.transport.abort()
+            over.set()
+
+        listening = await asyncio.start_server(behave, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        provider = service.open(f"https://127.0.0.1:{port}", Clocks(connect_s=1))
+        found.append(await fault_of(provider))
+        await provider.aclose()
+        await over.wait()
+        listening.close()
+        await listening.wait_closed()
+    assert (found[0].fault, "SSL" in str(found[0])) == ("dropped", True)
+    assert (found[1].fault, "within 1 s" in str(found[1])) == ("timeout", True)
 
 
 async def test_silence_has_two_clocks(service):
