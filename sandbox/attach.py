@@ -11,7 +11,7 @@ import asyncio
 import struct
 from collections.abc import Callable
 
-from sandbox.engine import EngineAddress
+from sandbox.address import EngineAddress
 from sandbox.errors import SandboxGone, WireError
 
 ANSWER_S = 30.0

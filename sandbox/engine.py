@@ -11,47 +11,32 @@ import contextlib
 import os
 import re
 import socket
-import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
+from sandbox.address import EngineAddress, address_of
 from sandbox.errors import EngineFailed, EngineMissing, ImageMissing, SandboxError, SandboxRefused
+from sandbox.reference import checked, split
 
 WORKERS = 4
 REQUEST_S = 60.0
 """One request of the control plane. Starting a container is the slowest, about 0.1 s on a quiet machine."""
 CONNECT_S = 10.0
 BUILD_S = 1800.0
+REMOVAL_S = 10.0
+"""How long a container that is being removed may take."""
 
 REMOTE = "the engine does not see this machine's files; remote engines are not supported yet"
 MISSING = "run `make engine`, or start the daemon, or add yourself to the group `docker`"
 
-_PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
-_REFERENCE = re.compile(
-    rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{{1,5}})?/)?{_PART}(?:/{_PART})*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}",
-    re.ASCII,
-)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class EngineAddress:
-    """Where the engine listens, for whoever opens a connection of its own to it."""
-
-    scheme: Literal["unix", "tcp"]
-    path: str = ""
-    """Of the socket, for `unix`."""
-    host: str = ""
-    port: int = 0
-    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True)
@@ -119,32 +104,15 @@ class Engine:
         await self._call(lambda client: client.start(container), refusal=True)
 
     async def remove(self, container: str) -> None:
-        """End the container and remove it with its anonymous volumes. No error when it is gone or going."""
+        """End the container and remove it with its anonymous volumes; it is gone on return.
 
-        def work(client: Any) -> None:
-            from docker.errors import APIError
-
-            try:
-                client.remove_container(container, force=True, v=True)
-            except APIError as error:
-                if error.status_code not in (404, 409):
-                    raise
-
-        await self._call(work)
+        No error when it is gone or going already.
+        """
+        await self._call(lambda client: _remove(client, container))
 
     async def inspect(self, container: str) -> dict[str, Any]:
         """KeyError when there is no such container."""
-
-        def work(client: Any) -> dict[str, Any] | None:
-            from docker.errors import NotFound
-
-            try:
-                facts: dict[str, Any] = client.inspect_container(container)
-            except NotFound:
-                return None
-            return facts
-
-        found = await self._call(work)
+        found = await self._call(lambda client: _inspected(client, container))
         if found is None:
             raise KeyError(container)
         return found
@@ -154,7 +122,9 @@ class Engine:
         wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
 
         def work(client: Any) -> list[dict[str, Any]]:
-            return list(client.containers(all=True, filters={"label": wanted}))
+            listed = client.containers(all=True, filters={"label": wanted})
+            # Docker 20.10 may go on listing a container that is removed; only then does inspecting it fail.
+            return [one for one in listed if one["State"] != "removing" or _inspected(client, one["Id"])]
 
         return await self._call(work)
 
@@ -179,7 +149,7 @@ class Engine:
 
     async def image(self, reference: str) -> ImageFacts:
         """ImageMissing when the engine does not have it; SandboxRefused when it is no image reference."""
-        _checked(reference)
+        checked(reference)
         facts = await self._call(lambda client: client.inspect_image(reference), image=reference)
         return _image_facts(facts)
 
@@ -188,17 +158,17 @@ class Engine:
         return await self._call(lambda client: list(client.images(filters={"label": wanted})))
 
     async def tag(self, image_id: str, reference: str) -> None:
-        repository, tag = _split(_checked(reference))
+        repository, tag = split(checked(reference))
         await self._call(lambda client: client.tag(image_id, repository, tag, force=True), image=image_id)
 
     async def remove_image(self, reference: str) -> None:
         """No error when it is not there; EngineFailed while a container uses it."""
         with contextlib.suppress(ImageMissing):
-            await self._call(lambda client: client.remove_image(_checked(reference)), image=reference)
+            await self._call(lambda client: client.remove_image(checked(reference)), image=reference)
 
     async def pull(self, reference: str, timeout_s: float) -> None:
         """EngineFailed when the registry does not have it, refuses, or is not done in time."""
-        repository, tag = _split(_checked(reference))
+        repository, tag = split(checked(reference))
 
         def work(client: Any) -> None:
             client.pull(repository, tag=tag)
@@ -208,7 +178,7 @@ class Engine:
 
     async def import_tar(self, archive: Path, reference: str, changes: Iterable[str]) -> None:
         """Make an image of one layer from a root file system; `changes` are Dockerfile instructions."""
-        repository, tag = _split(_checked(reference))
+        repository, tag = split(checked(reference))
         lines = list(changes)
 
         def work(client: Any) -> None:
@@ -226,7 +196,7 @@ class Engine:
             last = ""
             steps = client.build(
                 path=str(context),
-                tag=_checked(reference),
+                tag=checked(reference),
                 buildargs=dict(arguments),
                 labels=dict(labels),
                 rm=True,
@@ -289,25 +259,46 @@ class Engine:
         return client
 
 
-def valid_reference(reference: str) -> bool:
-    """Whether this is the name of an image and nothing else: no option, no white space, no shell."""
-    return len(reference) <= 512 and _REFERENCE.fullmatch(reference) is not None
+def _inspected(client: Any, container: str) -> dict[str, Any] | None:
+    from docker.errors import NotFound
+
+    try:
+        facts: dict[str, Any] = client.inspect_container(container)
+    except NotFound:
+        return None
+    return facts
 
 
-def _checked(reference: str) -> str:
-    if not valid_reference(reference):
-        raise SandboxRefused(
-            f"{reference!r} is not an image reference, e.g. debian:bookworm-slim or name@sha256:…"
-        )
-    return reference
+def _remove(client: Any, container: str) -> None:
+    """A container that removes itself is only killed and waited for: in Docker 20.10 a second removal at that
+    moment can leave it in the engine's listing for good.
+    """
+    from docker.errors import APIError
+
+    found = _inspected(client, container)
+    if found is None:
+        return
+    if found["HostConfig"]["AutoRemove"] and found["State"]["Status"] != "created":
+        with contextlib.suppress(APIError):
+            client.kill(container)
+        if _gone(client, container):
+            return
+    try:
+        client.remove_container(container, force=True, v=True)
+    except APIError as error:
+        if error.status_code not in (404, 409):
+            raise
+        if not _gone(client, container):
+            raise EngineFailed(f"container {container[:12]} is not removed after {REMOVAL_S:g} s") from error
 
 
-def _split(reference: str) -> tuple[str, str]:
-    """Repository and tag or digest; one is always named, since the engine takes none for "all tags"."""
-    named, _, digest = reference.partition("@")
-    head, _, last = named.rpartition("/")
-    name, _, tag = last.partition(":")
-    return (f"{head}/{name}" if head else name), digest or tag or "latest"
+def _gone(client: Any, container: str) -> bool:
+    deadline = time.monotonic() + REMOVAL_S
+    while _inspected(client, container) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _image_facts(facts: Mapping[str, Any]) -> ImageFacts:
@@ -327,7 +318,7 @@ def _dial() -> tuple[EngineAddress, Callable[[], Any]]:
     try:
         asked = kwargs_from_env() if os.environ.get("DOCKER_HOST") else _current_context(ContextAPI)
         url = docker.utils.parse_host(asked.get("base_url"), tls=bool(asked.get("tls")))
-        address = _address(url, asked.get("tls"))
+        address = address_of(url, asked.get("tls"))
 
         def client(version: str = "1.41") -> Any:
             made = docker.APIClient(
@@ -377,24 +368,6 @@ def _current_context(contexts: Any) -> dict[str, Any]:
 
 def _minor(version: str) -> int:
     return int(version.partition(".")[2])
-
-
-def _address(url: str, tls: Any) -> EngineAddress:
-    """From the SDK's normalised URL (`http+unix:///run/docker.sock`, `tcp://host:port`)."""
-    parts = urlsplit(url)
-    if parts.scheme in ("unix", "http+unix"):
-        return EngineAddress("unix", path=f"/{parts.netloc}{parts.path}" if parts.netloc else parts.path)
-    if parts.scheme not in ("tcp", "http", "https") or not parts.hostname:
-        raise EngineMissing(f"an engine at {url!r} cannot be used: only unix:// and tcp:// are")
-    context = None
-    if tls:
-        context = ssl.create_default_context(cafile=tls.ca_cert or None)
-        if not tls.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if tls.cert:
-            context.load_cert_chain(*tls.cert)
-    return EngineAddress("tcp", host=parts.hostname, port=parts.port or (2376 if tls else 2375), tls=context)
 
 
 def _translated(

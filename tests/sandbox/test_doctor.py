@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from sandbox.address import EngineAddress
 from sandbox.advisories import ADVISORIES, affected, mended_by_distribution, open_holes, parse
 from sandbox.doctor import Facts, Finding, examine, findings
-from sandbox.engine import Engine, EngineAddress
+from sandbox.engine import Engine
 from sandbox.errors import EngineFailed
 
 GOOD = Facts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import uuid
@@ -14,8 +15,9 @@ from socketserver import ThreadingUnixStreamServer
 import pytest
 
 from sandbox import engine as engine_module
-from sandbox.engine import Engine, valid_reference
+from sandbox.engine import Engine
 from sandbox.errors import EngineFailed, EngineMissing, ImageMissing, SandboxRefused
+from sandbox.reference import valid_reference
 
 LABEL = "usermode.test.engine"
 Answer = tuple[int, object]
@@ -93,7 +95,12 @@ class Scripted:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_DELETE = respond
+            def quietly(self) -> None:
+                # Callers that ran out of time are gone when the answer comes.
+                with contextlib.suppress(BrokenPipeError):
+                    self.respond()
+
+            do_GET = do_POST = do_DELETE = quietly
 
         self.server = ThreadingUnixStreamServer(str(path), Handler)
         self.server.daemon_threads = True
@@ -227,6 +234,7 @@ async def test_a_cancelled_create_leaves_no_container(scripted: Scripted, engine
         return 204, b""
 
     scripted.answers["create"] = create
+    scripted.answers["json"] = (200, {"HostConfig": {"AutoRemove": False}, "State": {"Status": "created"}})
     scripted.answers["c0ffee"] = remove
     task = asyncio.create_task(engine.create({"Image": "here"}, "name"))
     await asyncio.to_thread(asked.wait, 30)
@@ -239,11 +247,32 @@ async def test_a_cancelled_create_leaves_no_container(scripted: Scripted, engine
 
 async def test_removing_what_is_gone_or_going_is_no_error(scripted: Scripted, engine: Engine) -> None:
     await engine.remove("gone")
+    there: Answer = (200, {"HostConfig": {"AutoRemove": False}, "State": {"Status": "exited"}})
+    scripted.answers["json"] = iter([there, there, (404, {"message": "No such container"})]).__next__
     scripted.answers["going"] = (409, {"message": "removal of container going is already in progress"})
     await engine.remove("going")
+    scripted.answers["json"] = there
     scripted.answers["stuck"] = (500, {"message": "device or resource busy"})
     with pytest.raises(EngineFailed, match="busy"):
         await engine.remove("stuck")
+
+
+async def test_a_container_that_never_goes_is_the_engines_failure(
+    scripted: Scripted, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "REMOVAL_S", 0.1)
+    scripted.answers["json"] = (200, {"HostConfig": {"AutoRemove": True}, "State": {"Status": "removing"}})
+    scripted.answers["going"] = (409, {"message": "removal of container going is already in progress"})
+    with pytest.raises(EngineFailed, match="not removed"):
+        await engine.remove("going")
+
+
+async def test_what_only_the_listing_still_knows_is_not_there(scripted: Scripted, engine: Engine) -> None:
+    """Docker 20.10 can list a removed container for good."""
+    listed = [{"Id": "ghost", "State": "removing"}, {"Id": "real", "State": "running"}]
+    answers = iter([(200, listed), (404, {"message": "No such container: ghost"})])
+    scripted.answers["json"] = answers.__next__
+    assert [one["Id"] for one in await engine.containers({"any": ""})] == ["real"]
 
 
 async def test_inspecting_what_is_gone_is_a_key_error(engine: Engine) -> None:
@@ -285,6 +314,24 @@ async def test_a_container_is_made_found_and_removed(real: Engine) -> None:
     await real.remove(container)
     with pytest.raises(KeyError):
         await real.inspect(container)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("script", ["sleep 60", "exit", "sleep 0.05"])
+async def test_a_container_that_removes_itself_is_gone_on_return(real: Engine, script: str) -> None:
+    config = throw_away(script)
+    config["HostConfig"] = {"NetworkMode": "none", "AutoRemove": True}
+    for pause_s in (0, 0.05):
+        container = await real.create(config, a_name())
+        await real.start(container)
+        await asyncio.sleep(pause_s)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(real.remove(container))
+        with pytest.raises(KeyError):
+            await real.inspect(container)
+        listed = await real._call(lambda client: client.containers(all=True, filters={"label": LABEL}))
+        assert listed == []
 
 
 @pytest.mark.docker

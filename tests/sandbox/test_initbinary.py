@@ -12,7 +12,8 @@ from typing import cast
 import pytest
 
 from sandbox import initbinary
-from sandbox.engine import Engine, EngineAddress
+from sandbox.address import EngineAddress
+from sandbox.engine import Engine
 from sandbox.errors import EngineFailed, SandboxRefused
 from sandbox.initbinary import compile_init, init_binary, location
 
