@@ -25,6 +25,9 @@ from policies.schema import Policy
 from sandbox.errors import SandboxError
 from sandbox.protocol import Sandbox
 
+MAX_CONTENT = 4 << 20
+"""Characters of a result: whatever a policy allows to be shown, it must fit into a line of the journal."""
+
 Approver = Callable[[Call, Decision], Awaitable[bool]]
 """Asked where the policy says `ask`. Anything but True is a no; it must bring its own time limit."""
 
@@ -187,7 +190,9 @@ class _Record:
         """Write down what came of it; nothing means that it was cancelled."""
         call, outcome = self._prepared.call, outcome or self._cancelled()
         entry = CallOutcome(
-            result=Result(call_id=call.id, name=call.name, content=outcome.content, error=outcome.error),
+            result=Result(
+                call_id=call.id, name=call.name, content=_fitting(outcome.content), error=outcome.error
+            ),
             duration_s=0.0 if self._began is None else round(time.monotonic() - self._began, 6),
             details=outcome.details,
         )
@@ -202,3 +207,12 @@ class _Record:
         if self._began is not None:
             when = "while it ran; what it did until then stays done"
         return Outcome(f"cancelled {why}, {when}.", "cancelled")
+
+
+def _fitting(content: str) -> str:
+    """The content, or its head and tail: the end of a result is where it says how a call ended."""
+    if len(content) <= MAX_CONTENT:
+        return content
+    half = MAX_CONTENT // 2
+    left_out = len(content) - 2 * half
+    return f"{content[:half]}\n[… {left_out:,} characters are left out here …]\n{content[-half:]}"

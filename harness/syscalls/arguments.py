@@ -9,23 +9,40 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from harness.messages import Call, Message
+from harness.messages import Call, Message, Part
 from harness.syscalls.base import Arguments, Refused, Syscall
 
 MAX_BYTES = 1 << 20
 """Arguments of one call, as JSON."""
+MAX_MESSAGE_BYTES = 4 << 20
+"""Arguments of all calls of a message: it becomes one line of the journal, whose length is bounded."""
 _KEPT = 400
 """Characters kept of arguments that are over it."""
 _OVER = re.compile(r"… \(([\d,]+) bytes in all\)\Z")
 
 
 def bounded(message: Message) -> Message:
-    """The message as it is, or with arguments over the limit cut down to their beginning.
+    """The message as it is, or with arguments over the limits cut down to their beginning.
 
     What is kept must fit: it goes into the journal, and to the model with every later request.
     """
-    parts = tuple(_bounded_call(part) if isinstance(part, Call) else part for part in message.parts)
-    return message if parts == message.parts else message.model_copy(update={"parts": parts})
+    parts: list[Part] = []
+    left = MAX_MESSAGE_BYTES
+    for part in message.parts:
+        if isinstance(part, Call):
+            raw = (
+                part.malformed
+                if part.malformed is not None
+                else json.dumps(part.arguments, ensure_ascii=False)
+            )
+            size = len(raw.encode(errors="surrogatepass"))
+            if size > min(MAX_BYTES, left):
+                head = f"{raw[:_KEPT]}… ({size:,} bytes in all)"
+                parts.append(Call(id=part.id, name=part.name, malformed=head))
+                continue
+            left -= size
+        parts.append(part)
+    return message.model_copy(update={"parts": tuple(parts)})
 
 
 def fetch(call: Call, table: Mapping[str, Syscall]) -> tuple[Syscall, Arguments]:
@@ -38,22 +55,14 @@ def fetch(call: Call, table: Mapping[str, Syscall]) -> tuple[Syscall, Arguments]
         if over:
             raise Refused(
                 "too_large",
-                f"the arguments of this call are {over[1]} bytes, and at most {MAX_BYTES:,} are taken; "
-                "pass large content in several smaller calls",
+                f"the arguments of this call are {over[1]} bytes; at most {MAX_BYTES:,} are taken, and "
+                f"{MAX_MESSAGE_BYTES:,} of all calls of a message. Pass large content in several smaller calls",
             )
         raise Refused("malformed_json", _malformed(call.malformed))
     try:
         return row, row.arguments.model_validate(call.arguments)
     except ValidationError as exc:
         raise Refused("bad_arguments", _bad(row, exc)) from None
-
-
-def _bounded_call(call: Call) -> Call:
-    raw = call.malformed if call.malformed is not None else json.dumps(call.arguments, ensure_ascii=False)
-    size = len(raw.encode(errors="surrogatepass"))
-    if size <= MAX_BYTES:
-        return call
-    return Call(id=call.id, name=call.name, malformed=f"{raw[:_KEPT]}… ({size:,} bytes in all)")
 
 
 def _unknown(name: str, table: Mapping[str, Syscall]) -> str:

@@ -78,7 +78,8 @@ async def bash(context: Context, arguments: Bash) -> Outcome:
         job.done = done
         notes.append(f"{done.jobs} processes it started still run; `job` calls them {job.name}")
     moved = await _carry_over(context, command.cwd or session.cwd, done)
-    return outcome(done, command.timeout_s or context.limits.command_s, exec_id, *notes, *moved)
+    ended = outcome(done, command.timeout_s or context.limits.command_s, exec_id, *notes, *moved)
+    return replace(ended, details=ended.details | {"cwd": session.cwd})
 
 
 async def find_tools(session: Session, box: Sandbox) -> Tools:

@@ -134,6 +134,31 @@ async def test_a_ten_megabyte_argument_is_refused_and_not_carried_along(make_ses
     assert sum(len(entry.model_dump_json()) for entry in run.journal.entries) < 20_000
 
 
+async def test_many_large_calls_in_one_message_fit_into_a_line_of_the_journal(make_session):
+    large = [("write", {"path": f"f{number}", "content": "x" * 1_000_000}) for number in range(40)]
+    run = make_session([calls(*large), "done"], policy=policy_with(tokens=10**9))
+    await run.turn()
+    assert [result.error for result in run.results] == [None] * 4 + ["too_large"] * 36
+    assert max(len(entry.model_dump_json()) for entry in run.journal.entries) < 6 << 20
+
+
+async def test_a_result_fits_into_a_line_of_the_journal_whatever_the_policy_shows(make_session):
+    run = make_session(
+        [calls(bash("flood")), "done"], policy=policy_with(output_bytes=16 << 20), commands={"flood": flood}
+    )
+    await run.turn()
+    content = run.results[0].content
+    assert len(content) < (4 << 20) + 200
+    assert "characters are left out here" in content
+    assert content.endswith("[exit code 0]")
+
+
+async def flood(process):
+    for _ in range(10):
+        await process.out("x" * (1 << 20))
+    return 0
+
+
 async def test_a_denied_call_reaches_the_model_as_a_reason_and_does_nothing(make_session):
     policy = policy_with(
         Rule(syscall="write", when=When(path="/workspace/locked/**"), action="deny", reason="Hands off.")

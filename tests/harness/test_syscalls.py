@@ -78,6 +78,13 @@ async def test_the_working_directory_carries_over_and_the_environment_does_not(m
     assert results[3].content == "/workspace/sub\n[exit code 0]"
 
 
+async def test_where_a_command_left_the_shell_is_recorded_for_a_later_resume(make_session):
+    run = make_session([calls(bash("mkdir sub; cd sub")), "done"])
+    await run.turn()
+    (outcome,) = [entry for entry in run.journal.entries if entry.kind == "call_outcome"]
+    assert outcome.details["cwd"] == "/workspace/sub"
+
+
 async def test_a_cwd_argument_counts_as_a_cd(make_session):
     results = await outputs(make_session, bash("pwd", cwd="sub"), bash("pwd"), files={"/workspace/sub/a": ""})
     assert [result.content.splitlines()[0] for result in results] == ["/workspace/sub"] * 2
