@@ -55,8 +55,8 @@ def fetch(call: Call, table: Mapping[str, Syscall]) -> tuple[Syscall, Arguments]
         if over:
             raise Refused(
                 "too_large",
-                f"the arguments of this call are {over[1]} bytes; at most {MAX_BYTES:,} are taken, and "
-                f"{MAX_MESSAGE_BYTES:,} of all calls of a message. Pass large content in several smaller calls",
+                f"the arguments of this call are {over[1]} bytes; at most {MAX_BYTES:,} are taken, "
+                f"{MAX_MESSAGE_BYTES:,} of all calls of a message. Pass large content in several calls",
             )
         raise Refused("malformed_json", _malformed(call.malformed))
     try:
