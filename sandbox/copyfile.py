@@ -112,7 +112,7 @@ class FileCopier:
             if not self.readable(found, 0o4):
                 return "not readable by the owner of the directory"
             size = found.st_size
-            head = os.read(source, _CHUNK) if size else b""
+            head = os.read(source, min(size, _CHUNK)) if size else b""
             reason = secretfiles.reason_for_content(path, head)
             if reason and not self.rules.included(path):
                 return reason

@@ -23,18 +23,31 @@ _COMPARED = 4_000_000
 """Lines before times lines after, in the part that differs, up to which a smallest difference is looked for.
 """
 _CONTEXT = 3
+_TOTAL_CHARS = 32 << 20
+"""After this much, changes are named and not shown."""
 
 
-def diff_text(session_dir: Path, paths: Sequence[str] | None = None) -> Iterator[str]:
+def diff_text(session_dir: Path, paths: Sequence[str] | None = None) -> list[str]:
     """Lines of a unified diff from the user's directory as it is to the session's copy.
 
-    All changes in the order of the review, or those at or beneath `paths`.
+    All changes in the order of the review, or those at or beneath `paths`. The lines come at once, so that a
+    pager left open does not hold the session's storage.
     """
     known = manifest.load(session_dir)
+    lines: list[str] = []
+    shown = 0
     with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(known.source) as source:
-        review = compare(known, copy, source)
-        for change in selected(review, paths):
-            yield from _change(change, copy, source)
+        for change in selected(compare(known, copy, source), paths):
+            if shown > _TOTAL_CHARS:
+                lines += [
+                    *_names(change),
+                    f"# not shown: the diff is {shown >> 20} MB already, ask for this path alone",
+                ]
+                continue
+            part = list(_change(change, copy, source))
+            shown += sum(map(len, part))
+            lines += part
+    return lines
 
 
 def selected(review: Review, paths: Sequence[str] | None) -> list[Change]:
@@ -56,10 +69,15 @@ def covers(path: str, other: str) -> bool:
     return not path or other == path or other.startswith(f"{path}/")
 
 
-def _change(change: Change, copy: int, source: int) -> Iterator[str]:
+def _names(change: Change) -> list[str]:
     name = os.fsencode(change.path).decode(errors="backslashreplace")
-    yield f"--- {'/dev/null' if change.yours is None else f'a/{name}'}"
-    yield f"+++ {'/dev/null' if change.seen is None else f'b/{name}'}"
+    before = "/dev/null" if change.yours is None else f"a/{name}"
+    after = "/dev/null" if change.seen is None else f"b/{name}"
+    return [f"--- {before}", f"+++ {after}"]
+
+
+def _change(change: Change, copy: int, source: int) -> Iterator[str]:
+    yield from _names(change)
     if change.blocked:
         yield f"# not applied: {change.blocked}"
         return

@@ -14,6 +14,7 @@ _SHELL = "read by a shell when it starts"
 _PYTHON = "run by Python on its own"
 _BYTECODE = "run by Python instead of the source beside it"
 _TEST = "run by a test tool"
+_COMPILED = "compiled code, which a diff cannot show"
 _TOOL = "loaded as code by a tool"
 _BUILD = "run by a build tool"
 _CI = "run by continuous integration"
@@ -76,6 +77,9 @@ _NAMES = {
     ),
 }  # fmt: skip
 _SUFFIXES = {
+    **dict.fromkeys(
+        (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib", ".exe", ".node", ".jar", ".class"), _COMPILED
+    ),
     ".pth": _PYTHON,
     ".pyc": _BYTECODE,
     ".pyo": _BYTECODE,
@@ -112,6 +116,9 @@ _GIT_INTERNAL = re.compile(
 )
 
 
+_GIT_NAME = re.compile(r"\.git|git~\d+")  # the second is how some file systems abbreviate the first
+
+
 def folded(path: str) -> str:
     """A path as the loosest file system would compare it."""
     parts = unicodedata.normalize("NFKC", path).casefold().split("/")
@@ -120,7 +127,7 @@ def folded(path: str) -> str:
 
 def in_git(path: str) -> bool:
     """Whether a path is a repository's own directory (or the file that names one), or lies in it."""
-    return any(part in (".git", "git~1") for part in folded(path).split("/"))
+    return any(_GIT_NAME.fullmatch(part) for part in folded(path).split("/"))
 
 
 def reason_by_path(path: str) -> str | None:
@@ -128,7 +135,7 @@ def reason_by_path(path: str) -> str | None:
     name = folded(path)
     parts = name.split("/")
     if in_git(path):
-        if parts[-1] in (".git", "git~1") or _GIT_INTERNAL.search(name):
+        if _GIT_NAME.fullmatch(parts[-1]) or _GIT_INTERNAL.search(name):
             return _GIT
         return None
     if reason := _NAMES.get(parts[-1]):

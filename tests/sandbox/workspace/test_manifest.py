@@ -16,7 +16,8 @@ NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 ENTRIES = st.builds(
     Entry,
-    st.sampled_from([FILE, DIRECTORY, SYMLINK]), st.integers(0, 0o7777), st.integers(0, 0o7777), st.integers(0, 1),
+    st.sampled_from([FILE, DIRECTORY, SYMLINK]), st.integers(0, 0o7777), st.integers(0, 0o7777),
+    st.integers(0, 1),
     INTEGERS, INTEGERS, INTEGERS, st.integers(0, 2**63 - 1), INTEGERS, INTEGERS, st.integers(0, 2**63 - 1),
 )  # fmt: skip
 
@@ -27,7 +28,7 @@ def made(entries: dict[str, Entry]) -> Manifest:
 
 
 @given(st.dictionaries(NAMES, ENTRIES, max_size=8))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 def test_what_is_saved_is_loaded(tmp_path: Path, entries: dict[str, Entry]) -> None:
     manifest.save(tmp_path, made(entries))
     assert manifest.load(tmp_path) == made(entries)

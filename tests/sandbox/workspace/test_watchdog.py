@@ -123,10 +123,14 @@ async def test_a_workspace_that_cannot_be_watched_counts_as_past_the_limit(
     monkeypatch.setattr(watchdog, "_SCAN_AT_LEAST_EVERY_S", 0.0)
     (tmp_path / "w").mkdir()
     said = Said()
-    with pytest.raises(FileNotFoundError):
+
+    async def watched() -> None:
         async with Watchdog(tmp_path / "w", LIMITS, said):
             (tmp_path / "w").rename(tmp_path / "gone")
             assert "cannot be watched" in await said.next()
+
+    with pytest.raises(FileNotFoundError):
+        await watched()
 
 
 def test_a_hole_costs_nothing_and_counting_stops(tmp_path: Path) -> None:

@@ -75,16 +75,16 @@ def test_a_file_that_became_a_directory_and_the_other_way(session: Session) -> N
 @pytest.mark.parametrize(
     "path",
     [
-        "Makefile", "sub/makefile", ".github/workflows/ci.yml", ".gitlab-ci.yml", "package.json",
-        ".vscode/tasks.json", ".idea/workspace.xml", ".envrc", "x/evil.pth", "sitecustomize.py",
-        "tests/conftest.py", "setup.py", "pyproject.toml", ".pre-commit-config.yaml", ".npmrc",
-        ".cargo/config.toml", ".bashrc", "gradlew", "gradle/wrapper/gradle-wrapper.jar", ".bazelrc",
-        ".mcp.json", ".claude/settings.json", ".Claude/settings.json", "MAKEFILE", "GNUmakefile",
-        ".claude /settings.json", "Conftest.py", ".git/hooks/pre-commit", ".GIT/config",
-        ".git/config.worktree", "sub/.git", ".git./hooks/x", "git~1/config",
-        ".git/modules/m/hooks/post-checkout", ".git/objects/info/alternates", ".git/info/attributes",
-        ".gitattributes", ".gitmodules", ".husky/pre-commit", "webpack.config.js", "ｓetup.py",
-        ".usermode/policy.toml",
+        "Makefile", "src/__pycache__/app.cpython-311.pyc", "lib/_speed.so", "sub/makefile",
+        ".github/workflows/ci.yml", ".gitlab-ci.yml", "package.json", ".vscode/tasks.json",
+        ".idea/workspace.xml", ".envrc", "x/evil.pth", "sitecustomize.py", "tests/conftest.py", "setup.py",
+        "pyproject.toml", ".pre-commit-config.yaml", ".npmrc", ".cargo/config.toml", ".bashrc", "gradlew",
+        "gradle/wrapper/gradle-wrapper.jar", ".bazelrc", ".mcp.json", ".claude/settings.json",
+        ".Claude/settings.json", "MAKEFILE", "GNUmakefile", ".claude /settings.json", "Conftest.py",
+        ".git/hooks/pre-commit", ".GIT/config", ".git/config.worktree", "sub/.git", ".git./hooks/x",
+        "git~1/config", ".git/modules/m/hooks/post-checkout", ".git/objects/info/alternates",
+        ".git/info/attributes", ".gitattributes", ".gitmodules", ".husky/pre-commit", "webpack.config.js",
+        "ｓetup.py", ".usermode/policy.toml",
     ],
 )  # fmt: skip
 def test_a_file_that_runs_on_the_host_later_is_set_apart(session: Session, path: str) -> None:
@@ -268,5 +268,5 @@ def test_a_symlink_on_the_way_in_the_users_own_directory_is_not_followed(
 
 
 def test_thousands_of_new_files_are_all_listed(session: Session) -> None:
-    fill(session.copy, {f"many/{n % 40}/{n}": "x" for n in range(3000)})
-    assert len(changes(session.dir).changes) == 3000
+    fill(session.copy, {f"many/{n % 40}/{n}": "x" for n in range(1500)})
+    assert len(changes(session.dir).changes) == 1500

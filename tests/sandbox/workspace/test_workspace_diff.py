@@ -42,13 +42,13 @@ def patched(before: bytes, hunks: list[str]) -> bytes:
 
 
 @given(LINES, LINES)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_a_diff_carries_exactly_one_content_to_the_other(before: bytes, after: bytes) -> None:
     assert patched(before, list(unified(before, after))) == after
 
 
 @given(LINES, LINES)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_a_diff_too_costly_to_minimise_is_still_complete(before: bytes, after: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(difftext, "_COMPARED", -1)
@@ -77,6 +77,14 @@ def test_binary_and_large_files_and_long_lines_are_summarised(session: Session) 
     assert "# binary: 3 bytes become 10" in text
     assert "# too large to show: 2,097,152 bytes now" in text
     assert any(line.endswith("… (3,000 more characters)") for line in text)
+
+
+def test_past_a_total_changes_are_still_named(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(difftext, "_TOTAL_CHARS", 10)
+    fill(session.copy, {"README": "changed\n", "z": "hidden\n"})
+    assert diff_text(session.dir)[-3:] == [
+        "--- /dev/null", "+++ b/z", "# not shown: the diff is 0 MB already, ask for this path alone",
+    ]  # fmt: skip
 
 
 def test_bytes_that_are_no_text_come_out_escaped(session: Session) -> None:

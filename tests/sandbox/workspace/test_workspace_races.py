@@ -80,7 +80,7 @@ def test_a_directory_swapped_for_a_symlink_leads_nowhere(
     fill(session.copy, {"d/secret": "guest", "d/keep": "guest"})
     shown: list[str] = []
     with meanwhile(swap_directory(session.copy / "d", host)):
-        for _ in range(60):
+        for _ in range(40):
             changes(session.dir)
             shown += diff_text(session.dir)
             with suppress(FileNotFoundError):
@@ -97,7 +97,7 @@ def test_a_file_swapped_for_a_symlink_or_fifo_is_neither_read_nor_waited_for(
     fill(session.copy, {"f": "guest"})
     shown: list[str] = []
     with meanwhile(swap_file(session.copy / "f", host / "secret")):
-        for _ in range(60):
+        for _ in range(40):
             shown += diff_text(session.dir)
             with suppress(FileNotFoundError):
                 apply(session.dir, force=True, executable=True)
@@ -110,7 +110,7 @@ def test_the_users_own_directory_swapped_for_a_symlink_is_not_written_through(
 ) -> None:
     host = outside(tmp_path)
     with meanwhile(swap_directory(source / "src", host)):
-        for n in range(60):
+        for n in range(40):
             fill(session.copy, {"src/secret": f"guest {n}", "src/keep": f"guest {n}", f"src/new{n}": "guest"})
             with suppress(FileNotFoundError):
                 apply(session.dir, force=True, executable=True)

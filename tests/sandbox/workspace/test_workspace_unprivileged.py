@@ -93,7 +93,8 @@ def test_copy_review_apply_and_discard_without_root() -> None:
 def test_a_directory_closed_meanwhile_does_not_look_deleted() -> None:
     """Seen by a user that may not look inside, its files are unknown, and unknown is not gone."""
     script = SCRIPT[: SCRIPT.index("source.mkdir()")] + (
-        "(source / 'd').mkdir(parents=True); session.mkdir(mode=0o700); (source / 'd' / 'f').write_text('kept')\n"
+        "(source / 'd').mkdir(parents=True); session.mkdir(mode=0o700)\n"
+        "(source / 'd' / 'f').write_text('kept')\n"
         "storage = prepare(session, Limits(), uid=uid, gid=gid)\n"
         "copy_in(source, session, limits=Limits(), uid=uid, gid=gid)\n"
         "(storage.path / 'd').chmod(0)\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Session:
         return self.storage.path
 
 
-def fill(top: Path, files: dict[str, str | bytes]) -> None:
+def fill(top: Path, files: Mapping[str, str | bytes]) -> None:
     for path, content in files.items():
         target = top / path
         target.parent.mkdir(parents=True, exist_ok=True)
