@@ -1,0 +1,142 @@
+"""Kernel overhead a turn: the real loop and a real journal, with a model and a tool that take no time.
+
+A turn is one reply and one call: three entries and more in the journal, each on the disk before the loop goes
+on. Between two turns the same bytes are written and flushed in as many pieces, without any kernel around
+them: that is what the disk alone costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.budget import Budget, allowance
+from harness.calls import Devices, nobody
+from harness.events import Entry
+from harness.interrupt import Interrupt
+from harness.journal import Journal
+from harness.kernel import Kernel, run_turn
+from harness.prompt import system_prompt
+from harness.providers.base import Delta, Request
+from harness.providers.scripted import ScriptedProvider
+from harness.record import FILE, Record
+from harness.recorder import Recorder
+from harness.session import Session
+from policies.schema import Limits, Policy, Rule
+from sandbox.memory import MemorySandbox
+from tests.bench.figure import Beside, Figure, NotMeasured, Target
+from tests.bench.place import Bench
+from tests.bench.sampling import Series
+
+LIMIT_S = 3e-3
+LINES = 100
+
+
+@dataclass
+class MeteredJournal:
+    """The journal, and how many bytes each append since the last turn brought to the disk."""
+
+    journal: Journal
+    appended: list[int] = field(default_factory=list)
+
+    async def append_many(self, entries: Sequence[Entry]) -> list[Record]:
+        file = self.journal.directory / FILE
+        before = file.stat().st_size
+        records = await self.journal.append_many(entries)
+        self.appended.append(file.stat().st_size - before)
+        return records
+
+
+@dataclass
+class Stopwatch:
+    """A provider that notes when it is asked: from one question to the next is a turn."""
+
+    inner: ScriptedProvider
+    journal: MeteredJournal
+    bare: Path
+    turns: list[float] = field(default_factory=list)
+    disk: list[float] = field(default_factory=list)
+    _asked: float = 0.0
+    name: str = "scripted"
+    model: str = "bench"
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        now = time.perf_counter()
+        if self._asked:
+            self.turns.append(now - self._asked)
+            self.disk.append(await asyncio.to_thread(_flushed, self.bare, self.journal.appended))
+        self.journal.appended.clear()
+        self._asked = time.perf_counter()
+        async with aclosing(self.inner.stream(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+async def measure(bench: Bench) -> list[Figure]:
+    late, window = bench.count(5_000, 300), bench.count(200, 50)
+    watch = await asyncio.wait_for(_session(bench, late + window), 600)
+    figures = []
+    for first in (10, late):
+        turns, disk = watch.turns[first - 1 :][:window], watch.disk[first - 1 :][:window]
+        figures.append(
+            Figure(
+                f"kernel overhead a turn, {window} turns from turn {first:,}",
+                # Each turn has its own bare flushes beside it: a round of one.
+                Series("usermode", tuple((one,) for one in turns)),
+                Target(LIMIT_S),
+                (Beside(Series("its flushes alone", tuple((one,) for one in disk))),),
+            )
+        )
+    return figures
+
+
+async def _session(bench: Bench, turns: int) -> Stopwatch:
+    policy = Policy(
+        name="bench",
+        limits=Limits(turns=turns + 10, tokens=10**12),
+        rules=(Rule(syscall="*", action="allow", reason="Nothing here has an effect."),),
+    )
+    replies = [_reply(number) for number in range(turns + 1)]
+    text = "".join(f"line {number}\n" for number in range(LINES))
+    with bench.directory() as scratch:
+        journal = Journal.create(scratch / "session")
+        metered = MeteredJournal(journal)
+        try:
+            async with MemorySandbox(policy=policy, files={"/workspace/notes.txt": text}) as box:
+                recorder = Recorder(metered, lambda event: None)
+                devices = Devices(box, policy, recorder, Interrupt(), nobody, watched=False)
+                watch = Stopwatch(ScriptedProvider([*replies, "done"]), metered, scratch / "bare")
+                kernel = Kernel(watch, devices, lambda usage: 0.0, system_prompt(policy))
+                ended = await run_turn(kernel, Session(Budget(allowance(policy.limits))), "read the notes")
+        finally:
+            journal.close()
+    if ended.status != "done" or len(watch.turns) < turns:
+        raise NotMeasured(f"the session ended {ended.status} after {len(watch.turns)} turns: {ended.reason}")
+    return watch
+
+
+def _reply(number: int) -> dict[str, object]:
+    # Never the same twice in a row: a model that goes in circles is stopped.
+    arguments = {"path": "/workspace/notes.txt", "offset": number % LINES + 1, "limit": 5}
+    return {"text": f"Step {number}.", "calls": [{"name": "read", "arguments": arguments}]}
+
+
+def _flushed(path: Path, sizes: Sequence[int]) -> float:
+    """Seconds to append as many bytes in as many flushes, in the thread that does it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        started = time.perf_counter()
+        for size in sizes:
+            os.write(descriptor, b"x" * size)
+            os.fdatasync(descriptor)
+        return time.perf_counter() - started
+    finally:
+        os.close(descriptor)
