@@ -157,7 +157,7 @@ def _try_image(session_dir: Path, limits: Limits) -> str | None:
 def _make_image(image: Path, limits: Limits) -> None:
     """A sparse file holding an empty file system whose free space and inodes are the policy's limits."""
     # The limit is what the guest can store, so the file system's own tables come on top of it.
-    tables_mb = limits.workspace_inodes * _INODE_BYTES // 2**20 + limits.workspace_mb // 64 + 4
+    tables_mb = limits.workspace_inodes * _INODE_BYTES // 2**20 + limits.workspace_mb // 50 + 8
     size_mb = limits.workspace_mb + tables_mb + _JOURNAL_MB
     with open(os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
         file.truncate(size_mb << 20)
