@@ -1,4 +1,5 @@
 """Cold and warm sessions up to a first result, and the SDK's bare start of the same container."""
+
 from __future__ import annotations
 
 import asyncio
