@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import beneath, executes, manifest
-from sandbox.changes import Change, Review, Stamp, compare, stamp
+from sandbox.changes import Change, Review, Stamp, compare, stamp, within
 from sandbox.copyfile import copy_sparse, umask
 from sandbox.difftext import covers, plain
 from sandbox.manifest import DIRECTORY, FILE, AppliedLog, Entry
@@ -57,7 +57,7 @@ def apply(
         with AppliedLog(session_dir) as log:
             run = _Run(copy, source, log)
             skipped = choice.unmatched(review)
-            for change in sorted(review.changes, key=_order):
+            for change in _ordered(review.changes):
                 if not choice.asked_for(change):
                     continue
                 reason = choice.refusal(change)
@@ -71,10 +71,19 @@ def apply(
     return ApplyReport(tuple(sorted(run.applied)), tuple(sorted(skipped)))
 
 
-def _order(change: Change) -> tuple[bool, int, str]:
-    """What goes, deepest first, so that directories are empty when their turn comes; then what comes."""
-    gone = change.kind == "deleted"
-    return not gone, -change.path.count("/") if gone else 0, change.path
+def _ordered(changes: Sequence[Change]) -> list[Change]:
+    """What comes before what goes, so that a run which is cut short loses nothing; deepest goes first.
+
+    Only what stands where another kind of thing is to come must go before it.
+    """
+    replaced = {change.path for change in changes if change.kind == "type"}
+
+    def key(change: Change) -> tuple[int, int, str]:
+        if change.kind != "deleted":
+            return 1, 0, change.path
+        return 0 if within(change.path, replaced) else 2, -change.path.count("/"), change.path
+
+    return sorted(changes, key=key)
 
 
 class _Choice:

@@ -103,7 +103,7 @@ def compare(known: Manifest, copy: int, source: int) -> Review:
     # Nothing is known to be deleted beneath what could not be entered or was replaced by what does not cross.
     closed = {change.path for change in found if change is not None and change.blocked}
     for path, entry in scan.missing.items():
-        found.append(_deleted(source, known, path, entry, _within(path, closed)))
+        found.append(_deleted(source, known, path, entry, within(path, closed)))
     listed = sorted((change for change in found if change is not None), key=lambda change: change.path)
     return Review(known.source, tuple(listed))
 
@@ -126,7 +126,7 @@ class _Scan:
         self.missing = dict(known.entries)
         self.touched: list[tuple[str, os.stat_result]] = []
         self._too_deep: set[str] = set()
-        self._bare: list[str] = []
+        self._bare: set[str] = set()
 
     def directory(self, here: int, prefix: str, depth: int) -> int:
         """List one directory; returns how many names it holds."""
@@ -147,7 +147,7 @@ class _Scan:
                 elif base is None or not _untouched(base, status):
                     self.touched.append((path, status))
         if prefix and {"HEAD", "objects", "refs"} <= names and not executes.in_git(prefix[:-1]):
-            self._bare.append(prefix)
+            self._bare.add(prefix[:-1])
         for name, status, was_there in below:
             self._enter(here, prefix + name, name, status, was_there, depth + 1)
         return len(names)
@@ -216,7 +216,7 @@ class _Scan:
     def _executes(self, path: str, *, newly_executable: bool) -> str | None:
         if reason := executes.reason_by_path(path):
             return reason
-        if any(path.startswith(prefix) for prefix in self._bare):
+        if within(path, self._bare):
             return "part of a bare git repository, whose configuration can run programs"
         return "newly executable" if newly_executable else None
 
@@ -329,7 +329,7 @@ def _conflict(
     return None if same else "was changed in your directory since the copy"
 
 
-def _within(path: str, directories: set[str]) -> str | None:
+def within(path: str, directories: set[str]) -> str | None:
     """The closest of these directories that holds the path."""
     while (cut := path.rfind("/")) > 0:
         path = path[:cut]

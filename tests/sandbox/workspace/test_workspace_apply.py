@@ -238,6 +238,25 @@ def test_what_changed_after_the_review_does_not_cross(source: Path, session: Ses
     assert (source / "README").read_text() == "read me\n"
 
 
+def test_a_run_cut_short_has_deleted_nothing_that_was_to_be_moved(
+    source: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (session.copy / "src").rename(session.copy / "zzz")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            apply(session.dir)
+    assert (source / "src/app.py").exists()
+    assert not list(source.rglob(".usermode*"))
+    apply(session.dir)
+    assert (source / "zzz/app.py").read_text() == "print('hello')\n"
+    assert not (source / "src").exists()
+
+
 def test_a_killed_apply_is_taken_up_where_it_was(
     source: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
