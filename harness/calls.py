@@ -56,6 +56,7 @@ class Prepared:
     exec_id: str
     decision: Decision
     access: Access
+    cwd: str
     row: Syscall | None = None
     arguments: Arguments | None = None
     refusal: Outcome | None = None
@@ -82,7 +83,7 @@ def prepare(call: Call, session: Session, policy: Policy) -> Prepared:
     refusal = None
     if decision.action == "deny":
         refusal = Outcome(f"denied by the policy, {decision.rule}: {decision.reason} {_DO_WITHOUT}", "denied")
-    return Prepared(call, session.next_exec_id(), decision, access, row, arguments, refusal)
+    return Prepared(call, session.next_exec_id(), decision, access, session.cwd, row, arguments, refusal)
 
 
 def refused(call: Call, session: Session, refusal: Refused) -> Prepared:
@@ -92,6 +93,7 @@ def refused(call: Call, session: Session, refusal: Refused) -> Prepared:
         session.next_exec_id(),
         Decision("deny", refusal.code, refusal.content),
         Access(),
+        session.cwd,
         refusal=Outcome(refusal.content, refusal.code),
     )
 
@@ -159,6 +161,7 @@ async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Ou
         session=session,
         sandbox=devices.sandbox,
         limits=devices.policy.limits,
+        cwd=prepared.cwd,
         exec_id=prepared.exec_id,
         on_output=on_output if devices.watched else None,
     )

@@ -96,6 +96,8 @@ class Context:
     session: Session
     sandbox: Sandbox
     limits: Limits
+    cwd: str
+    """What relative paths start at: the directory that the policy decided with."""
     exec_id: str
     """For the one command that is the call's effect: the sandbox executes it at most once."""
     on_output: OnOutput | None = None

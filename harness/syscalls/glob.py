@@ -45,7 +45,7 @@ class _Walk:
 
 
 async def glob(context: Context, arguments: Glob) -> Outcome:
-    root = resolve(arguments.path, context.session.cwd)
+    root = resolve(arguments.path, context.cwd)
     matches(arguments.pattern, "")  # Refuses a pattern that is too much before the walk begins.
     walk = _Walk()
     with told(root):

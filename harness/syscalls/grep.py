@@ -38,7 +38,7 @@ def access(arguments: Grep, cwd: str) -> Access:
 
 
 async def grep(context: Context, arguments: Grep) -> Outcome:
-    path = resolve(arguments.path, context.session.cwd)
+    path = resolve(arguments.path, context.cwd)
     with told(path):
         await context.sandbox.stat(path)
     tools = await find_tools(context.session, context.sandbox)

@@ -29,7 +29,7 @@ def access(arguments: Read, cwd: str) -> Access:
 
 
 async def read(context: Context, arguments: Read) -> Outcome:
-    path = resolve(arguments.path, context.session.cwd)
+    path = resolve(arguments.path, context.cwd)
     box = context.sandbox
     with told(path):
         try:

@@ -32,7 +32,7 @@ def access(arguments: Write | Edit, cwd: str) -> Access:
 
 
 async def write(context: Context, arguments: Write) -> Outcome:
-    path = resolve(arguments.path, context.session.cwd)
+    path = resolve(arguments.path, context.cwd)
     data = _encoded(arguments.content, "content")
     with told(path):
         await context.sandbox.write_file(path, data, parents=True)
@@ -44,7 +44,7 @@ async def write(context: Context, arguments: Write) -> Outcome:
 
 
 async def edit(context: Context, arguments: Edit) -> Outcome:
-    path = resolve(arguments.path, context.session.cwd)
+    path = resolve(arguments.path, context.cwd)
     for number, replacement in enumerate(arguments.edits):
         _encoded(replacement.old, f"edits.{number}.old")
         _encoded(replacement.new, f"edits.{number}.new")

@@ -204,6 +204,16 @@ async def test_relative_paths_after_a_cd_in_the_same_message_mean_the_new_direct
     assert "inner" in run.results[1].content
 
 
+async def test_a_call_is_decided_with_the_directory_it_will_run_in(make_session):
+    locked = Rule(syscall="write", when=When(path="/workspace/locked/**"), action="deny", reason="Hands off.")
+    run = make_session(
+        [calls(bash("mkdir locked; cd locked"), ("write", {"path": "a", "content": "x"})), "done"],
+        policy=policy_with(locked),
+    )
+    await run.turn()
+    assert run.results[1].error == "denied"
+
+
 async def test_more_calls_than_a_message_may_hold_are_refused_one_by_one(make_session):
     run = make_session([calls(*[("plan", {"steps": []})] * 66), "done"])
     await run.turn()
