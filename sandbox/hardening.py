@@ -130,9 +130,11 @@ def _limits(policy: Policy) -> dict[str, Any]:
 
 def _mounts(spec: ContainerSpec, uid: int, gid: int) -> dict[str, Any]:
     limits = spec.policy.limits
+    # Owned by whom they are for: where the image has such a directory, the runtime gives the mount its mode.
+    shared = f"mode=1777,uid={uid},gid={gid}"
     tmpfs = {
-        "/tmp": _tmpfs(limits.tmp_mb, limits.tmp_inodes, "mode=1777"),
-        "/dev/shm": _tmpfs(limits.shm_mb, limits.tmp_inodes, "mode=1777", "noexec"),
+        "/tmp": _tmpfs(limits.tmp_mb, limits.tmp_inodes, shared),
+        "/dev/shm": _tmpfs(limits.shm_mb, limits.tmp_inodes, shared, "noexec"),
         HOME: _tmpfs(limits.tmp_mb, limits.tmp_inodes, f"mode=0700,uid={uid},gid={gid}"),
     }
     mounts = [
