@@ -1,0 +1,75 @@
+"""`make fuzz`: both ends of the wire against hostile bytes, a minute each unless told otherwise.
+
+python -m tests.fuzz [SECONDS] [SEED]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+
+from sandbox import Command, open_sandbox
+from sandbox.errors import WireError
+from sandbox.frames import Facts, Parser, Reply, Result, decode_calls, frame
+from tests.images.sanitized import DEV, build_fuzzer
+
+NONCE = b"0123456789abcdef"
+EPOCH = 0x5EED
+
+
+def hostile_stream(chaos: random.Random) -> bytes:
+    """Sound frames with one of their bytes changed, or cut, or none at all."""
+    sound = b"".join(
+        frame(EPOCH, chaos.choice(list(Reply)), chaos.getrandbits(64), chaos.randbytes(chaos.randrange(200)))
+        for _ in range(chaos.randrange(1, 6))
+    )
+    damaged = bytearray(sound)
+    for _ in range(chaos.randrange(3)):
+        damaged[chaos.randrange(len(damaged))] = chaos.randrange(256)
+    return bytes(damaged[: chaos.randrange(len(damaged) + 1)]) if chaos.random() < 0.3 else bytes(damaged)
+
+
+def fuzz_the_host(seconds: float, seed: int) -> int:
+    """Anything but a frame or a WireError is a traceback. Returns how many inputs there were."""
+    chaos = random.Random(seed)
+    inputs = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        inputs += 1
+        parser = Parser(EPOCH, NONCE)
+        stream = chaos.randbytes(chaos.randrange(40)) + NONCE + hostile_stream(chaos)
+        try:
+            for at in range(0, len(stream), step := chaos.randrange(1, 400)):
+                parser.feed(stream[at : at + step])
+        except WireError:
+            pass
+        for decode in (Result.decode, Facts.decode_all, decode_calls):
+            try:
+                decode(chaos.randbytes(chaos.randrange(200)))
+            except WireError:
+                continue
+    return inputs
+
+
+async def fuzz_init(seconds: float, seed: int) -> str:
+    async with open_sandbox(DEV) as box:
+        await build_fuzzer(box)
+        run = Command(("/tmp/fuzz", str(seconds), str(seed)), cwd="/", timeout_s=seconds + 60)
+        done = await box.run(run)
+    if done.exit_code:
+        sys.exit(done.stderr.decode(errors="backslashreplace"))
+    return done.stdout.decode()
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
+    print(f"seed {seed}", flush=True)
+    print(f"host: {fuzz_the_host(seconds, seed)} inputs, no fault", flush=True)
+    print(f"init: {asyncio.run(fuzz_init(seconds, seed))}", end="")
+
+
+if __name__ == "__main__":
+    main()
