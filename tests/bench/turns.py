@@ -1,8 +1,8 @@
 """Kernel overhead a turn: the real loop and a real journal, with a model and a tool that take no time.
 
-A turn is one reply and one call: three entries and more in the journal, each on the disk before the loop goes
-on. Between two turns the same bytes are written and flushed in as many pieces, without any kernel around
-them: that is what the disk alone costs.
+A turn is one reply and one call of a tool, whose entries are on the disk before the loop goes on. Between two
+turns the same bytes are written and flushed in as many pieces, with no kernel around them: what the disk
+alone costs.
 """
 
 from __future__ import annotations
@@ -42,13 +42,15 @@ class MeteredJournal:
     """The journal, and how many bytes each append since the last turn brought to the disk."""
 
     journal: Journal
+    file: Path
     appended: list[int] = field(default_factory=list)
+    size: int = 0
 
     async def append_many(self, entries: Sequence[Entry]) -> list[Record]:
-        file = self.journal.directory / FILE
-        before = file.stat().st_size
         records = await self.journal.append_many(entries)
-        self.appended.append(file.stat().st_size - before)
+        size = self.file.stat().st_size
+        self.appended.append(size - self.size)
+        self.size = size
         return records
 
 
@@ -108,7 +110,7 @@ async def _session(bench: Bench, turns: int) -> Stopwatch:
     text = "".join(f"line {number}\n" for number in range(LINES))
     with bench.directory() as scratch:
         journal = Journal.create(scratch / "session")
-        metered = MeteredJournal(journal)
+        metered = MeteredJournal(journal, journal.directory / FILE)
         try:
             async with MemorySandbox(policy=policy, files={"/workspace/notes.txt": text}) as box:
                 recorder = Recorder(metered, lambda event: None)
