@@ -111,10 +111,10 @@ def _result(result: Result, duration_s: float) -> Iterator[Line]:
     shown = clean_lines(result.content.rstrip("\n"))
     if result.name in _SAID_AT_THE_START and len(shown) > OUTPUT_LINES:
         yield from (Line("output", f"  | {line}".rstrip()) for line in shown[:OUTPUT_LINES])
-        yield Line("output", f"  | … {len(shown) - OUTPUT_LINES} more lines")
+        yield Line("output", f"  | … {counted(len(shown) - OUTPUT_LINES, 'more line')}")
         return
     if len(shown) > OUTPUT_LINES:
-        yield Line("output", f"  | … {len(shown) - OUTPUT_LINES} lines before")
+        yield Line("output", f"  | … {counted(len(shown) - OUTPUT_LINES, 'line')} before")
     yield from (Line("output", f"  | {line}".rstrip()) for line in shown[-OUTPUT_LINES:])
 
 
