@@ -195,6 +195,23 @@ async def test_our_images_are_there_and_hold_what_their_lists_say() -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("name", image.NAMES)
+async def test_no_program_of_an_image_changes_who_runs_it(name: Name) -> None:
+    engine = await Engine.connect()
+    try:
+        config = {
+            "Image": f"usermode/{name}",
+            "Entrypoint": ["find", "/", "-xdev", "-perm", "/6000", "-type", "f"],
+            "NetworkDisabled": True,
+            "HostConfig": {"NetworkMode": "none"},
+        }
+        code, out, err = await engine.run_once(config, f"usermode-test-setuid-{name}")
+    finally:
+        await engine.close()
+    assert (code, out) == (0, b""), err
+
+
+@pytest.mark.docker
 async def test_nothing_of_the_building_machine_stays_in_an_image() -> None:
     script = (
         "cat /etc/resolv.conf /etc/hostname /etc/machine-id /etc/apt/apt.conf.d/99mmdebstrap 2>/dev/null;"
