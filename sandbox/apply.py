@@ -16,12 +16,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import beneath, executes, manifest
-from sandbox.changes import Change, Review, Stamp, compare, stamp, within
+from sandbox import beneath, manifest
+from sandbox.changes import compare
+from sandbox.choice import Choice
 from sandbox.copyfile import copy_sparse, umask
-from sandbox.difftext import covers, plain
 from sandbox.manifest import DIRECTORY, FILE, AppliedLog, Entry
 from sandbox.quota import opened
+from sandbox.review import Change, Review, Stamp, stamp, within
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def apply(
     known = manifest.load(session_dir)
     with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(known.source) as source:
         review = compare(known, copy, source)
-        choice = _Choice(paths, force, executable, reviewed)
+        choice = Choice(paths, force, executable, reviewed)
         with AppliedLog(session_dir) as log:
             run = _Run(copy, source, log)
             skipped = choice.unmatched(review)
@@ -86,59 +87,6 @@ def _ordered(changes: Sequence[Change]) -> list[Change]:
     return sorted(changes, key=key)
 
 
-class _Choice:
-    """Which changes the user asked for, and why some of them still do not come."""
-
-    def __init__(
-        self, paths: Sequence[str] | None, force: bool, executable: bool, reviewed: Review | None
-    ) -> None:
-        self._paths = None if paths is None else [plain(path) for path in paths]
-        self._force = force
-        self._executable = executable
-        self._reviewed = None if reviewed is None else {change.path: change for change in reviewed.changes}
-
-    def unmatched(self, review: Review) -> list[tuple[str, str]]:
-        """Paths that name no change: a spelling mistake must not look like success."""
-        return [
-            (path or ".", "nothing changed here")
-            for path in self._paths or ()
-            if not any(covers(path, change.path) for change in review.changes)
-        ]
-
-    def asked_for(self, change: Change) -> bool:
-        return self._paths is None or any(covers(path, change.path) for path in self._paths)
-
-    def refusal(self, change: Change) -> str | None:
-        if change.blocked:
-            return change.blocked
-        named = self._paths is not None and change.path in self._paths
-        if change.executes and not (named or self._executable):
-            return f"{change.executes}: name it to apply it, or allow executables"
-        if change.git and not change.executes and not self._names_git(change):
-            return "inside .git: name the path to apply it"
-        if change.conflict and not self._force:
-            return f"conflict: {change.conflict}; force overwrites"
-        if self._reviewed is not None:
-            before = self._reviewed.get(change.path)
-            if before is None or (before.seen, before.yours) != (change.seen, change.yours):
-                return "changed since it was reviewed"
-        return None
-
-    def _names_git(self, change: Change) -> bool:
-        from_git = change.path[: _git_start(change.path)]
-        return any(covers(from_git, path) and covers(path, change.path) for path in self._paths or () if path)
-
-
-def _git_start(path: str) -> int:
-    """Where the first `.git` component of a path ends."""
-    end = 0
-    for component in path.split("/"):
-        end += len(component) + 1
-        if executes.in_git(component):
-            break
-    return end - 1
-
-
 class _Run:
     def __init__(self, copy: int, source: int, log: AppliedLog) -> None:
         self.applied: list[str] = []
@@ -157,7 +105,7 @@ class _Run:
                 self._mode(change)
             else:
                 self._file(change)
-        except beneath.NotRegular:
+        except (beneath.NotRegular, FileExistsError, FileNotFoundError):
             raise _Skipped("changed while it was applied") from None
         except NotADirectoryError:
             raise _Skipped("a directory on its path is a symlink or a file in your directory") from None
@@ -286,7 +234,7 @@ class _Run:
             os.close(here)
 
     def _make_directory(self, parent: int, name: str, path: str) -> None:
-        os.mkdir(name, 0o777, dir_fd=parent)
+        os.mkdir(name, 0o777, dir_fd=parent)  # never one that is there: whose it is would be unknown
         if os.geteuid() == 0:
             owner = os.fstat(parent)
             os.chown(name, owner.st_uid, owner.st_gid, dir_fd=parent, follow_symlinks=False)

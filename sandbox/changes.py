@@ -9,83 +9,17 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sandbox import beneath, executes, manifest
 from sandbox.manifest import DIRECTORY, FILE, REWRITTEN, SYMLINK, Entry, Manifest
 from sandbox.quota import opened
+from sandbox.review import Change, Kind, Review, kind_of, stamp, unprintable, within
 
-Kind = Literal["added", "modified", "deleted", "mode", "type"]
-Stamp = tuple[int, int, int, int, int]
-"""Mode, size, mtime, ctime and inode number: equal only while nothing happened to a file."""
+__all__ = ["Change", "Review", "changes", "compare"]
 
 _SPARSE_BYTES = 4 << 30
-_KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFIFO: "FIFO",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFCHR: "device",
-    stat.S_IFBLK: "device",
-}
 _ENTRY_KINDS = {FILE: "file", DIRECTORY: "directory", SYMLINK: "symlink"}
-
-
-@dataclass(frozen=True)
-class Change:
-    path: str
-    """Relative to the root; bytes that are no UTF-8 stand as surrogates, so escape before showing."""
-    kind: Kind
-    node: str
-    """What is there now, or was before it was deleted: file, directory, symlink, FIFO, socket or device."""
-    size: int
-    """Bytes of the new content; 0 for anything deleted."""
-    executable: bool
-    """Whether its owner may execute the file in the copy."""
-    git: bool
-    """Inside a repository's own directory: applied only when asked for by path."""
-    executes: str | None
-    """Why it may run on the host later; applied only when named itself, or when executables are asked for."""
-    blocked: str | None
-    """Why it is never applied."""
-    conflict: str | None
-    """Why applying it would overwrite something the session never saw; applied only with force."""
-    seen: Stamp | None
-    """The copy's status when it was looked at; None when it is not there."""
-    yours: Stamp | None
-    """The user's own file's status then; None when it is not there."""
-
-
-@dataclass(frozen=True)
-class Review:
-    """Every change, sorted by path, and the sections a person reads."""
-
-    source: Path
-    changes: tuple[Change, ...]
-
-    @property
-    def ordinary(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if not (c.git or c.executes or c.blocked))
-
-    @property
-    def executes(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if c.executes and not c.blocked)
-
-    @property
-    def git(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if c.git and not c.executes and not c.blocked)
-
-    @property
-    def blocked(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if c.blocked)
-
-    @property
-    def conflicts(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if c.conflict and not c.blocked)
 
 
 def changes(session_dir: Path) -> Review:
@@ -106,14 +40,6 @@ def compare(known: Manifest, copy: int, source: int) -> Review:
         found.append(_deleted(source, known, path, entry, within(path, closed)))
     listed = sorted((change for change in found if change is not None), key=lambda change: change.path)
     return Review(known.source, tuple(listed))
-
-
-def stamp(status: os.stat_result) -> Stamp:
-    return status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-def kind_of(status: os.stat_result) -> str:
-    return _KINDS.get(stat.S_IFMT(status.st_mode), "special file")
 
 
 class _Scan:
@@ -243,19 +169,6 @@ class _Scan:
         return None
 
 
-def unprintable(path: str) -> str | None:
-    """Why a path cannot be shown as it is, and therefore does not cross; None for a plain one."""
-    if path.isascii() and path.isprintable():
-        return None
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "its name is not UTF-8"
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in path):
-        return "its name holds control or invisible characters"
-    return None
-
-
 def _untouched(base: Entry, status: os.stat_result) -> bool:
     return (
         base.copy_ctime_ns == status.st_ctime_ns
@@ -327,15 +240,6 @@ def _conflict(
     # The content that was copied is not kept, so anything that may have altered it counts.
     same = (yours.st_mtime_ns, yours.st_ctime_ns, yours.st_ino) == base.source()
     return None if same else "was changed in your directory since the copy"
-
-
-def within(path: str, directories: set[str]) -> str | None:
-    """The closest of these directories that holds the path."""
-    while (cut := path.rfind("/")) > 0:
-        path = path[:cut]
-        if path in directories:
-            return path
-    return None
 
 
 def _deleted(source: int, known: Manifest, path: str, base: Entry, closed: str | None) -> Change | None:

@@ -13,8 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sandbox import beneath, manifest
-from sandbox.changes import Change, Review, compare
+from sandbox.changes import compare
+from sandbox.choice import selected
 from sandbox.quota import opened
+from sandbox.review import Change
+
+__all__ = ["diff_text", "selected", "unified"]
 
 _FILE_BYTES = 1 << 20
 """Larger files are summarised."""
@@ -48,25 +52,6 @@ def diff_text(session_dir: Path, paths: Sequence[str] | None = None) -> list[str
             shown += sum(map(len, part))
             lines += part
     return lines
-
-
-def selected(review: Review, paths: Sequence[str] | None) -> list[Change]:
-    """The changes at or beneath any of these relative paths; all without paths."""
-    if paths is None:
-        return list(review.changes)
-    wanted = [plain(path) for path in paths]
-    return [change for change in review.changes if any(covers(path, change.path) for path in wanted)]
-
-
-def plain(path: str) -> str:
-    """A path as a person writes it (`./a/`, `.`) in the review's form; the root is the empty path."""
-    normal = os.path.normpath(path) if path else "."
-    return "" if normal == "." else normal
-
-
-def covers(path: str, other: str) -> bool:
-    """Whether `other` is this path or lies beneath it."""
-    return not path or other == path or other.startswith(f"{path}/")
 
 
 def _names(change: Change) -> list[str]:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from sandbox import manifest, quota
 from sandbox.apply import ApplyReport, apply
-from sandbox.changes import Change, Review, changes
+from sandbox.changes import changes
 from sandbox.copyin import CopyReport, copy_in
 from sandbox.difftext import diff_text
 from sandbox.quota import Storage, mounted_sessions, opened, prepare, release, storage_of
+from sandbox.review import Change, Review
 from sandbox.watchdog import Watchdog
 
 __all__ = [
