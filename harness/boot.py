@@ -18,6 +18,7 @@ from typing import Literal
 import harness
 from harness.budget import Budget, allowance
 from harness.calls import Approver, Devices, nobody
+from harness.conceal import Concealed
 from harness.errors import BudgetSpent, JournalError, UsageError
 from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
@@ -31,6 +32,7 @@ from harness.providers.base import Provider, ProviderError
 from harness.providers.models import open_provider
 from harness.providers.prices import cost_usd
 from harness.recorder import Recorder
+from harness.redact import Redactor, host_secrets
 from harness.session import Session
 from harness.store import Store, home
 from policies.load import PROJECT_FILE, digest, load_project
@@ -100,9 +102,10 @@ async def run(
         image_digest = await engine.digest(image)
         # The session's directory and journal: from here on everything is recorded.
         directory = Store(options.home or home()).new_session()
-        journal = Journal.create(directory)
+        redactor = Redactor(host_secrets(os.environ))
+        journal = Journal.create(directory, redactor=redactor)
         stack.callback(journal.close)
-        recorder = Recorder(journal, emit)
+        recorder = Recorder(journal, Concealed(emit, redactor))
         await recorder.record(
             SessionStarted(
                 session=directory.name,

@@ -282,6 +282,16 @@ async def test_a_malformed_project_policy_starts_nothing(started):
     assert started.sessions == []
 
 
+async def test_the_hosts_secrets_are_neither_written_nor_told(started, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "correct-horse-battery-staple")
+    started.says(
+        calls(bash("echo correct-horse-battery-staple"), text="It is correct-horse-battery-staple."), "Done."
+    )
+    await started.run()
+    assert "correct-horse" not in repr(started.events)
+    assert "correct-horse" not in (started.sessions[0].directory / "journal.jsonl").read_text()
+
+
 async def test_an_interrupt_ends_the_session_and_keeps_its_changes(started):
     started.says(calls(bash("touch marker; sleep 60")), "Done.")
     session = asyncio.create_task(started.run())
