@@ -96,7 +96,7 @@ def _isolation(spec: ContainerSpec) -> dict[str, Any]:
         "Privileged": False,
         "CapDrop": ["ALL"],
         "CapAdd": sorted(container.capabilities),
-        "SecurityOpt": ["no-new-privileges:true", f"seccomp={spec.seccomp}"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={spec.seccomp}"],
         "ReadonlyRootfs": not container.writable_root,
         "NetworkMode": "none",
         "IpcMode": "private",

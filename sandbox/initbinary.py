@@ -109,7 +109,7 @@ def _compiler(image_id: str, source: str) -> dict[str, Any]:
         "HostConfig": {
             "NetworkMode": "none",
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges:true"],
+            "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,
             "Memory": 1 << 30,
             "MemorySwap": 1 << 30,

@@ -66,7 +66,7 @@ def forbidden(config: Mapping[str, Any]) -> list[str]:
     if (
         host["Privileged"]
         or host["CapDrop"] != ["ALL"]
-        or "no-new-privileges:true" not in host["SecurityOpt"]
+        or "no-new-privileges" not in host["SecurityOpt"]
     ):
         wrong.append("privilege")
     if host["NetworkMode"] != "none" or not config["NetworkDisabled"]:
