@@ -39,6 +39,7 @@ class Call:
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
+        self.call_id = f"{self.number:016x}"
         self.done: asyncio.Future[tuple[Result, bytes]] = loop.create_future()
         self.done.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.disk_exceeded = False
@@ -52,10 +53,6 @@ class Call:
         self._stdin_closed = False
         self._stdin_news = asyncio.Event()
         self._answers: deque[asyncio.Future[bytes]] = deque()
-
-    @property
-    def call_id(self) -> str:
-        return f"{self.number:016x}"
 
     def heard(self, reply: Frame) -> None:
         if reply.type == Reply.DONE:
@@ -234,7 +231,7 @@ class Call:
         )
 
     def acknowledge(self) -> None:
-        self.channel.send(Request.ACK, self.number)
+        self.channel.postpone(Request.ACK, self.number)
 
     def kill(self, *, cancel: bool) -> None:
         self.channel.send(Request.KILL, self.number, aux=KILL_CANCEL if cancel else 0)

@@ -30,6 +30,7 @@ from sandbox.frames import (
 
 GREETING_S = 20.0
 PING_EVERY_S = 10.0
+POSTPONED_S = 0.02
 PING_ANSWER_S = 60.0
 """A container that is given no CPU for this long is as good as gone."""
 
@@ -93,6 +94,7 @@ class Channel:
         self._unclaimed: dict[int, Frame] = {}
         self._gone: SandboxGone | None = None
         self._pinging: asyncio.Task[None] | None = None
+        self._postponed = bytearray()
         attachment.received = self._received
         attachment.closed = self._closed
 
@@ -116,15 +118,26 @@ class Channel:
 
     def send(self, kind: Request, number: int, payload: bytes = b"", *, flag: int = 0, aux: int = 0) -> None:
         """Raises SandboxGone when the wire is down."""
-        if self._gone is not None:
-            raise SandboxGone(str(self._gone))
-        self._attachment.write(frame(self._epoch, kind, number, payload, flag=flag, aux=aux))
+        self.send_raw(frame(self._epoch, kind, number, payload, flag=flag, aux=aux))
 
     def send_raw(self, frames: bytes) -> None:
         """Frames that belong together."""
         if self._gone is not None:
             raise SandboxGone(str(self._gone))
+        if self._postponed:
+            frames = bytes(self._postponed) + frames
+            self._postponed.clear()
         self._attachment.write(frames)
+
+    def postpone(self, kind: Request, number: int) -> None:
+        """For what nobody waits for: goes with the next frame, or by itself in a moment."""
+        if not self._postponed:
+            asyncio.get_running_loop().call_later(POSTPONED_S, self.flush)
+        self._postponed += frame(self._epoch, kind, number)
+
+    def flush(self) -> None:
+        if self._postponed and self._gone is None:
+            self.send_raw(b"")
 
     async def drain(self) -> None:
         await self._attachment.drain()
@@ -172,6 +185,7 @@ class Channel:
         self._waiters.pop(number, None)
 
     def close(self) -> None:
+        self.flush()
         self._closed("this harness let go of it")
         self._attachment.close()
 

@@ -23,9 +23,9 @@ enum { KILL_EVERY_MS = 20, STUCK_MS = 1000 };
 struct call {
     enum state state;
     uint64_t id;
-    pid_t supervisor, main;         /* main: 0 until the supervisor has said it */
+    pid_t supervisor;
     int status, in;                 /* sockets and pipes; -1 when closed */
-    int early_signal;
+    int signal;                     /* to be sent as soon as there is a main process */
     bool tty, main_ended, alone, settled, in_end;
     struct stream out, err;
     uint8_t *in_buffer;
@@ -39,6 +39,7 @@ struct call {
 };
 
 static struct call calls[MAX_CALLS];
+static volatile pid_t *mains;            /* by slot, written by supervisors: see spawn() */
 static int used;                         /* no slot from here on was ever taken */
 static uint64_t forgotten[4096];         /* ids that were acknowledged, so that none runs twice */
 static unsigned forgotten_next;
@@ -46,6 +47,8 @@ static int64_t strays_at = -1;
 static int oom_file = -1;
 
 void calls_init(void) {
+    mains = mmap(NULL, MAX_CALLS * sizeof *mains, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (mains == MAP_FAILED) exit(5);
     oom_file = open("/sys/fs/cgroup/memory/memory.oom_control", O_RDONLY | O_CLOEXEC);
     if (oom_file < 0) oom_file = open("/sys/fs/cgroup/memory.events", O_RDONLY | O_CLOEXEC);
 }
@@ -96,7 +99,7 @@ void call_spawn(uint64_t id, const uint8_t *request, size_t length) {
     struct spawned child;
     uint64_t began = now_us();
     long before = ooms();
-    int error = spawn(&ask, &child);
+    int error = spawn(&ask, &mains[c - calls], &child);
     if (error) return wire_fail(id, error);
 
     if (c - calls >= used) used = (int)(c - calls) + 1;
@@ -189,32 +192,31 @@ static void main_ended(struct call *c, int status, bool alone, const struct resu
     stream_main_ended(&c->err);
 }
 
-/* False when the call turned out never to have begun, and is gone. */
-static bool hear_supervisor(struct call *c) {
-    union { struct farewell last; pid_t first; } word;
-    ssize_t n;
-    while (c->status >= 0 && !c->main_ended && (n = read(c->status, &word, sizeof word)) > 0) {
-        if (n == sizeof word.last) main_ended(c, word.last.status, word.last.alone, &word.last.usage);
-        else if (n == sizeof word.first && word.first < 0) {
-            wire_fail(c->id, -word.first);
-            release(c);
-            return false;
-        } else if (n == sizeof word.first) {
-            c->main = word.first;
-            if (c->early_signal) kill(-c->main, c->early_signal);
-        }
-    }
-    return true;
+static void hear_supervisor(struct call *c) {
+    struct farewell word;
+    if (c->status < 0 || c->main_ended || read(c->status, &word, sizeof word) != sizeof word) return;
+    main_ended(c, word.status, word.alone, &word.usage);
+}
+
+static void signal_main(struct call *c) {
+    pid_t main = mains[c - calls];
+    if (main <= 0) return;
+    kill(-main, c->signal);
+    c->signal = 0;
 }
 
 void call_child_ended(pid_t pid, int status) {
     for (int i = 0; i < used; i++) {
         struct call *c = &calls[i];
         if (c->state == UNUSED || c->supervisor != pid) continue;
-        if (!hear_supervisor(c)) return;
+        hear_supervisor(c);
         c->supervisor = 0;
         c->kill_at = c->stuck_at = c->deadline = -1;
         if (!WIFEXITED(status)) strays_at = now_ms();
+        if (!c->main_ended && mains[i] < 0) {   /* it never began */
+            wire_fail(c->id, -mains[i]);
+            return release(c);
+        }
         if (!c->main_ended) main_ended(c, SIGKILL, true, &(struct result){0});   /* a wait status: killed by signal 9 */
         if (c->state == JOBS) release(c);
         return;
@@ -297,8 +299,8 @@ void call_request(const struct header *h, const uint8_t *payload) {
     case STDIN: take_input(c, h, payload); break;
     case SIGNAL:
         if (c->main_ended || h->aux < 1 || h->aux > 64) break;
-        if (c->main) kill(-c->main, h->aux);
-        else c->early_signal = h->aux;
+        c->signal = h->aux;
+        signal_main(c);
         break;
     case KILL: end_descent(c, h->aux & KILL_CANCEL ? RESULT_CANCELLED : 0, h->aux & KILL_NOW); break;
     case ACK: acknowledge(c); break;
@@ -376,7 +378,7 @@ void calls_serve(const struct pollfd *fds, int count) {
         if (c->in >= 0 && (c->in_length || c->in_end) && ready(fds, count, c->in)) write_input(c);
         if (c->out.fd >= 0 && stream_wants(&c->out) && ready(fds, count, c->out.fd)) stream_read(&c->out);
         if (c->err.fd >= 0 && stream_wants(&c->err) && ready(fds, count, c->err.fd)) stream_read(&c->err);
-        if (!c->main_ended && c->status >= 0 && ready(fds, count, c->status) && !hear_supervisor(c)) continue;
+        if (!c->main_ended && c->status >= 0 && ready(fds, count, c->status)) hear_supervisor(c);
         while (c->main_ended && !c->settled && c->out.drain > 0 && stream_wants(&c->out)) stream_read(&c->out);
         while (c->main_ended && !c->settled && c->err.drain > 0 && stream_wants(&c->err)) stream_read(&c->err);
     }
@@ -393,6 +395,10 @@ int64_t calls_tick(int64_t now) {
     for (int i = 0; i < used; i++) {
         struct call *c = &calls[i];
         if (c->state == UNUSED) continue;
+        if (c->signal && !c->main_ended) {
+            signal_main(c);
+            wait = c->signal ? 1 : wait;
+        }
         if (c->deadline >= 0 && now >= c->deadline) end_descent(c, RESULT_TIMED_OUT, false);
         if (c->kill_at >= 0 && now >= c->kill_at && c->supervisor) {
             proc_end(c->supervisor, SIGKILL);

@@ -140,16 +140,16 @@ static _Noreturn void supervise(pid_t main, int socket) {
     }
 }
 
-static _Noreturn void become_supervisor(const struct spawn_request *ask, struct ends e, int cwd, int socket) {
+static _Noreturn void become_supervisor(const struct spawn_request *ask, struct ends e, int cwd, int socket, volatile pid_t *told) {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     setsid();   /* away from the group of whatever signals its own */
     volatile pid_t main = vfork();   /* the command borrows this memory until it has become another program */
     if (main == 0) become_command(ask, e, cwd);
-    pid_t word = main < 0 ? -errno : main;
+    *told = main < 0 ? -errno : main;
+    if (main < 0) _exit(0);
     dup2(socket, 3);
     close(0); close(1); close(2);
     close_from(4);
-    if (write(3, &word, sizeof word) != sizeof word || main < 0) _exit(0);
     supervise(main, 3);
 }
 
@@ -196,13 +196,13 @@ static void close_if(int fd) {
     if (fd >= 0) close(fd);
 }
 
-static int fork_supervisor(const struct spawn_request *ask, struct ends e, int cwd, struct spawned *child) {
+static int fork_supervisor(const struct spawn_request *ask, struct ends e, int cwd, volatile pid_t *main, struct spawned *child) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) return errno;
     oom_score("900");
     child->supervisor = fork();
     int error = errno;
-    if (child->supervisor == 0) become_supervisor(ask, e, cwd, pair[1]);
+    if (child->supervisor == 0) become_supervisor(ask, e, cwd, pair[1], main);
     oom_score(own_score);
     close(pair[1]);
     if (child->supervisor < 0) {
@@ -214,14 +214,15 @@ static int fork_supervisor(const struct spawn_request *ask, struct ends e, int c
     return 0;
 }
 
-int spawn(const struct spawn_request *ask, struct spawned *child) {
+int spawn(const struct spawn_request *ask, volatile pid_t *main, struct spawned *child) {
     struct ends e = {-1, -1, -1, -1};
     *child = (struct spawned){.status = -1, .in = -1, .out = -1, .err = -1};
+    *main = 0;
     int cwd = open(ask->cwd, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (cwd < 0) return errno;
     int error = faccessat(cwd, ".", X_OK, 0) ? errno : ask->flags & SPAWN_TTY ? open_terminal(ask, child, &e)
                                                                               : open_pipes(ask, child, &e);
-    if (!error) error = fork_supervisor(ask, e, cwd, child);
+    if (!error) error = fork_supervisor(ask, e, cwd, main, child);
     close(cwd);
     close_if(e.in);
     if (e.out != e.in) close_if(e.out);

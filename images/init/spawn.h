@@ -21,7 +21,7 @@ struct spawned {
     int status, in, out, err;
 };
 
-/* A supervisor's first word is a pid_t: the main process, or minus errno where it could not be forked. This is its last. */
+/* What a supervisor says when the main process has ended. */
 struct farewell {
     int status;            /* as waitpid gave it */
     int alone;             /* nothing else of the call was left */
@@ -30,6 +30,8 @@ struct farewell {
 
 void spawn_init(void);
 bool spawn_parse(const uint8_t *request, size_t length, struct spawn_request *ask);
-int spawn(const struct spawn_request *ask, struct spawned *child);   /* 0 or errno; nothing was started then */
+/* 0 or errno; nothing was started then. `main` is shared with the supervisor, which writes the main process's pid there,
+ * or minus errno where it could not be forked; 0 until then. */
+int spawn(const struct spawn_request *ask, volatile pid_t *main, struct spawned *child);
 
 #endif
