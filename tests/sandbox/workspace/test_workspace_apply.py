@@ -11,7 +11,10 @@ import pytest
 from workspace_session import AS_ROOT, Session, fill
 
 from sandbox.apply import apply
-from sandbox.changes import changes
+from sandbox.changes import changes, compare
+from sandbox.copyfile import copy_sparse
+from sandbox.manifest import Manifest
+from sandbox.review import Review
 
 Begin = Callable[..., Session]
 
@@ -236,6 +239,43 @@ def test_what_changed_after_the_review_does_not_cross(source: Path, session: Ses
     assert report.applied == ("src/app.py",)
     assert dict(report.skipped) == dict.fromkeys(("README", "later"), "changed since it was reviewed")
     assert (source / "README").read_text() == "read me\n"
+
+
+def test_what_the_guest_changes_after_it_was_judged_does_not_cross(
+    source: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(session.copy, {"README": "judged", "src/app.py": "judged"})
+
+    def judged_then_swapped(known: Manifest, copy: int, top: int) -> Review:
+        review = compare(known, copy, top)
+        fill(session.copy, {"README": "swapped"})
+        fill(source, {"src/app.py": "the user's own edit"})
+        return review
+
+    monkeypatch.setattr("sandbox.apply.compare", judged_then_swapped)
+    report = apply(session.dir)
+    assert report.applied == ()
+    assert dict(report.skipped) == {
+        "README": "changed while it was applied",
+        "src/app.py": "changed in your directory while it was applied",
+    }
+    assert (source / "README").read_text() == "read me\n"
+    assert (source / "src/app.py").read_text() == "the user's own edit"
+
+
+def test_what_the_guest_changes_while_it_is_copied_does_not_cross(
+    source: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(session.copy, {"README": "judged"})
+
+    def copied_then_changed(content: int, target: int, size: int) -> None:
+        copy_sparse(content, target, size)
+        fill(session.copy, {"README": "swapped"})
+
+    monkeypatch.setattr("sandbox.apply.copy_sparse", copied_then_changed)
+    assert dict(apply(session.dir).skipped) == {"README": "changed while it was applied"}
+    assert (source / "README").read_text() == "read me\n"
+    assert not list(source.rglob(".usermode*"))
 
 
 def test_a_run_cut_short_has_deleted_nothing_that_was_to_be_moved(
