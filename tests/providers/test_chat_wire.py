@@ -11,10 +11,11 @@ from wire_server import Answer, recut, sse, wire_server
 from harness.messages import Call, Message, Result, Text, Thinking, Usage, user
 from harness.providers.base import Request, TextDelta, ThinkingDelta
 from harness.providers.openai_chat import OpenAIChatProvider
+from harness.providers.wire import Clocks
 
 
-def open_chat(url: str) -> OpenAIChatProvider:
-    return OpenAIChatProvider("local-test", api_key=KEY, base_url=f"{url}/v1", clocks=HASTY)
+def open_chat(url: str, clocks: Clocks = HASTY) -> OpenAIChatProvider:
+    return OpenAIChatProvider("local-test", api_key=KEY, base_url=f"{url}/v1", clocks=clocks)
 
 
 def chunk(finish: str | None = None, **delta) -> dict:
@@ -264,7 +265,8 @@ async def test_a_server_that_leaves_the_connection_open_after_its_reply_is_not_w
     async with wire_server(
         Answer(events, ending="open"), Answer((*events, b"data: [DONE]\n\n"), ending="open")
     ) as server:
-        provider = open_chat(server.url)
+        # All other clocks are so long that only this promise ends the wait.
+        provider = open_chat(server.url, Clocks(first_s=3600, idle_s=3600, reply_s=3600, trailer_s=0.2))
         assert (await reply_of(provider)).message.text == "x"
         assert (await reply_of(provider)).message.text == "x"
         await provider.aclose()

@@ -15,9 +15,14 @@ from harness.providers.sse import Event, EventDecoder
 
 STREAM = (
     b': hello\n\nevent: a\ndata: {"n": 1,\ndata:  "s": "\xf0\x9f\xa6\x80"}\nid: 7\nretry: 5\n\n'
-    b'data: {"type": "b"}\r\n\r\nevent: c\rdata: {}\r\rdata:[DONE]\n\ndata: {"cut": 1'
+    b'data: {"type": "b",\r\ndata: "m": 2}\r\n\r\nevent: c\rdata: {}\r\rdata:[DONE]\n\ndata: {"cut": 1'
 )
-EVENTS = [Event("a", {"n": 1, "s": "🦀"}), Event("b", {"type": "b"}), Event("c", {}), Event("[DONE]", {})]
+EVENTS = [
+    Event("a", {"n": 1, "s": "🦀"}),
+    Event("b", {"type": "b", "m": 2}),
+    Event("c", {}),
+    Event("[DONE]", {}),
+]
 
 
 @given(st.sets(st.integers(1, len(STREAM) - 1)))
