@@ -25,6 +25,7 @@ from harness.events import (
     CallStarted,
     Event,
     MessageAdded,
+    SandboxOpened,
     SessionEnded,
     TextStreamed,
 )
@@ -112,6 +113,7 @@ class LiveView:
         self._thinking = False
         self._running: dict[str, _Running] = {}
         self._budget: BudgetChanged | None = None
+        self._open = False
         self._began = clock()
         self._live = Live(
             console=self._console,
@@ -136,6 +138,8 @@ class LiveView:
 
     def _note(self, event: Event) -> None:
         match event:
+            case SandboxOpened():
+                self._open = True
             case TextStreamed():
                 self._thinking = event.thinking
                 if not event.thinking:
@@ -158,6 +162,8 @@ class LiveView:
         return Group(*rows[-(room - 1) :], self._status())
 
     def _streaming(self, room: int) -> list[Text]:
+        if not self._open:
+            return [_row("starting the sandbox…", "dim italic")]
         if self._thinking:
             return [_row("thinking…", "dim italic")]
         if not self._streamed.strip():

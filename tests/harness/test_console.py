@@ -19,6 +19,7 @@ from harness.events import (
     Event,
     MessageAdded,
     Notice,
+    SandboxOpened,
     SessionEnded,
     TextStreamed,
     WorkspaceCopied,
@@ -60,7 +61,9 @@ def live(
     size: tuple[int, int] = (80, 24), environ: dict[str, str] | None = None
 ) -> tuple[LiveView, io.StringIO]:
     out = io.StringIO()
-    return LiveView(out, environ or {}, size=size, clock=lambda: 0.0), out
+    view = LiveView(out, environ or {}, size=size, clock=lambda: 0.0)
+    view(SandboxOpened(ref="1"))
+    return view, out
 
 
 def rows(view: LiveView, size: tuple[int, int]) -> list[str]:
@@ -136,6 +139,12 @@ def test_wide_characters_do_not_overflow_a_row() -> None:
     view, _ = live((40, 12))
     view(TextStreamed(text="漢字" * 60))
     assert max(map(cell_len, rows(view, (40, 12)))) <= 40
+    view.close()
+
+
+def test_waiting_for_the_sandbox_is_said() -> None:
+    view = LiveView(io.StringIO(), {}, size=(80, 24))
+    assert "starting the sandbox…" in "\n".join(rows(view, (80, 24)))
     view.close()
 
 
