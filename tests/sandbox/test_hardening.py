@@ -63,11 +63,7 @@ def forbidden(config: Mapping[str, Any]) -> list[str]:
     """What no policy may ever bring about."""
     host = config["HostConfig"]
     wrong = []
-    if (
-        host["Privileged"]
-        or host["CapDrop"] != ["ALL"]
-        or "no-new-privileges" not in host["SecurityOpt"]
-    ):
+    if host["Privileged"] or host["CapDrop"] != ["ALL"] or "no-new-privileges" not in host["SecurityOpt"]:
         wrong.append("privilege")
     if host["NetworkMode"] != "none" or not config["NetworkDisabled"]:
         wrong.append("network")
