@@ -30,6 +30,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "HOME": HOME,
     "LANG": "C.UTF-8",
     "TERM": "dumb",
+    # Compiled Python beside its source would fill every review, and could run in the source's place later.
+    "PYTHONPYCACHEPREFIX": f"{HOME}/.cache/python",
 }
 """What every command starts with. Values of the host never join it here: `docker inspect` shows them."""
 
