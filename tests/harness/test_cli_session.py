@@ -35,7 +35,10 @@ class User:
             "PYTHONPATH": str(ROOT),
             "USERMODE_HOME": str(self.home),
             "TERM": "xterm-256color",
+            "TMPDIR": str(tmp_path / "tmp"),
         }
+        self.temporary = tmp_path / "tmp"
+        self.temporary.mkdir()
         # init is found where it was made, so that only the sessions are this user's own.
         cache_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
         self.home.mkdir(mode=0o700)
@@ -117,6 +120,7 @@ def user(tmp_path: Path) -> Iterator[User]:
     yield someone
     assert someone.containers() == []
     assert someone.mounts() == []
+    assert list(someone.temporary.iterdir()) == []
 
 
 def bash(command: str, **more: Any) -> dict[str, Any]:
