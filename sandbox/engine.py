@@ -110,6 +110,19 @@ class Engine:
         """
         await self._call(lambda client: _remove(client, container))
 
+    async def ended(self, container: str, within_s: float) -> bool:
+        """Whether a container that was told to end, and removes itself, is gone in time.
+
+        Waited for and not helped along: in Docker 20.10 a kill that meets the end leaves the container in the
+        engine's listing for good.
+        """
+        deadline = time.monotonic() + within_s
+        while await self._call(lambda client: _inspected(client, container)) is not None:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
     async def inspect(self, container: str) -> dict[str, Any]:
         """KeyError when there is no such container."""
         found = await self._call(lambda client: _inspected(client, container))

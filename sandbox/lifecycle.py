@@ -26,7 +26,7 @@ from sandbox.channel import Channel
 from sandbox.container import DockerSandbox
 from sandbox.copyin import CopyReport, copy_in
 from sandbox.engine import Engine, ImageFacts
-from sandbox.errors import EngineFailed, SandboxError, SandboxGone, SandboxRefused
+from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
 from sandbox.initbinary import init_binary
 from sandbox.protocol import SandboxSpec
@@ -36,6 +36,9 @@ from sandbox.watchdog import Watchdog
 
 RECORD = "sandbox.json"
 """In the session's state directory: what `attach_sandbox` needs to know of a container."""
+
+END_S = 5.0
+"""For a container that was told to end, before it is killed."""
 
 TEMPORARY = "usermode-box-"
 """Begins the names of state directories that were not given."""
@@ -69,22 +72,17 @@ async def open_sandbox(spec: SandboxSpec, *, engine: Engine | None = None) -> As
         if engine is None:
             engine = await Engine.connect()
             stack.push_async_callback(engine.close)
-        box = await open_in(stack, spec, engine)
-        stack.push_async_callback(box.close)
-        yield box
+        yield await open_in(stack, spec, engine)
 
 
 async def open_in(stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: Engine) -> DockerSandbox:
-    """As `open_sandbox`, with what must be undone registered on `stack`: all but closing the sandbox."""
+    """As `open_sandbox`, with everything that must be undone registered on `stack`."""
     prepared = await prepare(stack, spec, engine, storage=spec.workspace is not None)
     box = await launch(prepared, engine)
-    try:
-        if spec.workspace is not None:
-            box.copy_report = await fill(prepared, spec.workspace)
-        await watch(stack, prepared, box)
-    except BaseException:
-        await box.close()
-        raise
+    stack.push_async_callback(box.close)
+    if spec.workspace is not None:
+        box.copy_report = await fill(prepared, spec.workspace)
+    await watch(stack, engine, box, prepared.storage)
     return box
 
 
@@ -174,7 +172,7 @@ async def launch(prepared: Prepared, engine: Engine) -> DockerSandbox:
             raise
     except BaseException:
         with contextlib.suppress(SandboxError):
-            await asyncio.shield(_removed(engine, container))
+            await asyncio.shield(engine.remove(container))
         raise
     record = Record(prepared.policy, prepared.environment, prepared.temporary, left=False)
     record.save(prepared.state)
@@ -216,7 +214,7 @@ def _box(
     engine: Engine,
 ) -> DockerSandbox:
     async def ended() -> None:
-        await _removed(engine, container)
+        await _end(engine, container)
         (state / RECORD).unlink(missing_ok=True)
 
     async def detached() -> None:
@@ -226,16 +224,10 @@ def _box(
     return DockerSandbox(container, record.policy, channel, record.environment, ended, detached)
 
 
-async def _removed(engine: Engine, container: str) -> None:
-    """Gone for sure: also where the engine is removing it already."""
-    await engine.remove(container)
-    for pause_s in (0.0, 0.01, 0.02, 0.05, *([0.1] * 300)):
-        await asyncio.sleep(pause_s)
-        try:
-            await engine.inspect(container)
-        except KeyError:
-            return
-    raise EngineFailed(f"the engine does not remove container {container[:12]}; see `usermode gc`")
+async def _end(engine: Engine, container: str) -> None:
+    """After SHUTDOWN, or the loss of the wire: gone for sure."""
+    if not await engine.ended(container, END_S):
+        await engine.remove(container)
 
 
 def _user(policy: Policy) -> tuple[int, int]:
@@ -252,20 +244,31 @@ async def fill(prepared: Prepared, workspace: Path) -> CopyReport:
     )  # fmt: skip
 
 
-async def watch(stack: contextlib.AsyncExitStack, prepared: Prepared, box: DockerSandbox) -> None:
-    """Where the file system does not keep the limit itself, somebody has to."""
-    if prepared.storage is not None:
-        await _watch(stack, prepared.storage, box)
-
-
-async def _watch(stack: contextlib.AsyncExitStack, storage: Storage, box: DockerSandbox) -> None:
-    if storage.exact:
-        return
+async def watch(
+    stack: contextlib.AsyncExitStack, engine: Engine, box: DockerSandbox, storage: Storage | None
+) -> None:
+    """Where a file system does not keep its limit itself, somebody has to."""
 
     async def exceeded(reason: str) -> None:
         await box.stop_for_disk()
 
-    await stack.enter_async_context(Watchdog(storage.path, box.policy.limits, exceeded))
+    watched = [storage.path] if storage is not None and not storage.exact else []
+    if box.policy.container.writable_root:
+        watched.append(await _upper_directory(engine, box.ref))
+    for path in watched:
+        await stack.enter_async_context(Watchdog(path, box.policy.limits, exceeded))
+
+
+async def _upper_directory(engine: Engine, container: str) -> Path:
+    """What a container writes into its root. SandboxRefused where it cannot be watched."""
+    driver = (await engine.inspect(container)).get("GraphDriver") or {}
+    upper = Path((driver.get("Data") or {}).get("UpperDir") or "/nonexistent")
+    if not os.access(upper, os.R_OK | os.X_OK):
+        raise SandboxRefused(
+            "a writable root needs its disk use watched, and this process may not look at it; "
+            "run as root, or set container.writable_root to false"
+        )
+    return upper
 
 
 @contextlib.asynccontextmanager
@@ -291,8 +294,8 @@ async def attach_sandbox(ref: str, *, engine: Engine | None = None) -> AsyncIter
         box = _box(record, state, host, ref, channel, engine)
         box.resume(known)
         stack.push_async_callback(box.close)
-        with contextlib.suppress(FileNotFoundError):
-            await _watch(stack, storage_of(state), box)
+        storage = storage_of(state) if (state / "workspace").exists() else None
+        await watch(stack, engine, box, storage)
         yield box
 
 

@@ -84,7 +84,6 @@ class SandboxPool:
         async with warm.stack:
             if workspace is not None:
                 warm.box.copy_report = await fill(warm.prepared, workspace)
-                await watch(warm.stack, warm.prepared, warm.box)
             yield warm.box
 
     async def _take(self) -> _Warm:
@@ -113,5 +112,6 @@ class SandboxPool:
             prepared = await prepare(stack, self._spec, self._engine, storage=self._workspaces)
             box = await launch(prepared, self._engine)
             stack.push_async_callback(box.close)
+            await watch(stack, self._engine, box, prepared.storage)
             return _Warm(prepared, box, stack.pop_all())
         raise SandboxGone("the pool was closed")

@@ -217,3 +217,19 @@ async def test_only_the_variables_the_policy_names_go_in(
         assert b"canary-value-2" in seen
         assert b"canary-value-1" not in seen
         assert "canary" not in str(await engine.inspect(box.ref))
+
+
+async def test_a_writable_root_is_watched_too(engine: Engine) -> None:
+    policy = strict(workspace_mb=64)
+    container = policy.container.model_copy(update={"writable_root": True, "user": "root"})
+    policy = policy.model_copy(update={"container": container})
+    async with open_sandbox(SandboxSpec(policy), engine=engine) as box:
+        assert (await box.run(sh("echo x > /etc/written && cat /etc/written"))).stdout == b"x\n"
+        done = await box.run(
+            sh("for i in 1 2 3 4 5 6 7 8 9; do head -c 40m /dev/zero > /fill$i; sleep 0.5; done")
+        )
+        assert done.disk_exceeded
+        assert done.exit_code != 0
+        held = await box.run(sh("du -sm --total /fill* | tail -1"))
+        assert int(held.stdout.split()[0]) < 300
+        assert (await box.run(sh("rm /fill*; echo again"))).stdout == b"again\n"
