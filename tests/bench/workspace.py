@@ -7,13 +7,18 @@ this process may mount one, a plain directory otherwise. Making it is not timed;
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import itertools
 import os
 import random
 import subprocess
 import time
 from pathlib import Path
+from unittest import mock
 
+from harness.commands.changes import diff
+from harness.store import Store
 from sandbox import workspace
 from sandbox.hardening import sandbox_user
 from tests.bench.figure import Beside, Figure, NotMeasured, Target
@@ -35,7 +40,7 @@ async def measure(bench: Bench) -> list[Figure]:
     return [
         Figure(f"{title}: copied in", ours, None, (Beside(cp, most=1.5),)),
         Figure("empty storage for a workspace", made),
-        Figure(f"{title}: changes and diff after {EDITS} edits", review, Target(1.0)),
+        Figure(f"{title}: `diff` after {EDITS} edits", review, Target(1.0)),
     ]
 
 
@@ -64,28 +69,35 @@ async def _copies(bench: Bench, scratch: Path, source: Path, files: int) -> tupl
 
 
 async def _reviews(bench: Bench, scratch: Path, source: Path) -> Series:
-    session = _session(scratch / "review", bench, [])
+    session = await asyncio.to_thread(Store(scratch / "home").new_session)
     try:
+        await asyncio.to_thread(_session, session, bench, [])
         await asyncio.to_thread(_copy_in, source, session, bench, 0)
-        tree = workspace.storage_of(session).path
-        edited = await asyncio.to_thread(_edit, tree)
-
-        def look() -> float:
-            started = time.perf_counter()
-            found = len(workspace.changes(session).changes)
-            lines = sum(line.startswith("+# edited") for line in workspace.diff_text(session))
-            took = time.perf_counter() - started
-            if found != edited or lines != edited:
-                raise NotMeasured(f"{found} changes and {lines} edits were seen of {edited}")
-            return took
+        edited = await asyncio.to_thread(_edit, workspace.storage_of(session).path)
 
         async def once() -> float:
-            return await asyncio.to_thread(look)
+            # As `usermode diff` finds it when the session has ended: not mounted.
+            await asyncio.to_thread(workspace.release, session)
+            return await asyncio.to_thread(_diff, session, edited)
 
         (review,) = await interleaved(bench.count(10, 2), Contender("usermode", once))
         return review
     finally:
         await asyncio.to_thread(_dropped, session)
+
+
+def _diff(session: Path, edited: int) -> float:
+    """What `usermode diff` does, from the session's name to the last line on the screen."""
+    screen = io.StringIO()
+    home = {"USERMODE_HOME": str(session.parent.parent)}
+    started = time.perf_counter()
+    with mock.patch.dict(os.environ, home), contextlib.redirect_stdout(screen):
+        diff(session.name, None)
+    took = time.perf_counter() - started
+    lines = screen.getvalue().count("\n+# edited\n")
+    if lines != edited:
+        raise NotMeasured(f"{lines} edits were shown of {edited}")
+    return took
 
 
 def _edit(tree: Path) -> int:
@@ -100,7 +112,7 @@ def _edit(tree: Path) -> int:
 
 def _session(directory: Path, bench: Bench, made: list[float]) -> Path:
     """A session's directory with empty storage; `made` learns how long that took."""
-    directory.mkdir(mode=0o700)
+    directory.mkdir(mode=0o700, exist_ok=True)
     uid, gid = sandbox_user()
     started = time.perf_counter()
     workspace.prepare(directory, bench.policy.limits, uid=uid, gid=gid)
