@@ -73,7 +73,7 @@ class CallOutcome(Value):
     kind: Literal["call_outcome"] = "call_outcome"
     result: Result
     duration_s: float
-    details: JsonObject = {}
+    details: JsonObject = Field(default_factory=dict)
     """Exit code, byte counts, paths read and written: facts for the screen and for recovery."""
 
 

@@ -7,10 +7,9 @@ import json as jsonlib
 import textwrap
 from dataclasses import asdict
 
-from sandbox.doctor import Finding, examine
-
 from harness.commands.say import say
 from harness.exits import SANDBOX
+from sandbox.doctor import Finding, examine
 from sandbox.engine import Engine
 from sandbox.errors import EngineMissing
 
