@@ -81,6 +81,18 @@ async def bad_id(box: Sandbox) -> None:
             await box.run(Command(("true",), call_id=call_id))
 
 
+@check("calls.keep-and-release", "a result that is kept can be had again until it is released")
+async def keep_and_release(box: Sandbox) -> None:
+    call_id = await box.start(shell("echo kept; exit 9"))
+    for _ in range(3):
+        done = await box.result(call_id, keep=True)
+        same((done.exit_code, done.stdout), (9, b"kept\n"), "outcome")
+    await box.release(call_id)
+    await box.release(call_id)
+    with raises(KeyError):
+        await box.result(call_id)
+
+
 @check("calls.two-waiters", "two who wait for one call both get its result")
 async def two_waiters(box: Sandbox) -> None:
     call_id = await box.start(shell("sleep 0.3; echo both"))

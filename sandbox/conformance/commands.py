@@ -33,7 +33,7 @@ ALLOWED_NAMES = frozenset(
             "all_proxy",
             "no_proxy",
         ),
-        *("SSL_CERT_FILE", "USERMODE", "HOSTNAME"),
+        *("SSL_CERT_FILE", "HOSTNAME", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"),
     }
 )
 CANARY = "USERMODE_CONFORMANCE_CANARY"

@@ -16,20 +16,15 @@ from types import TracebackType
 
 from policies.schema import Policy
 from sandbox.errors import SandboxError, SandboxGone
+from sandbox.hardening import ENVIRONMENT
 from sandbox.memory.files import FileTree, Node, Program, failure
+from sandbox.memory.launch import execute
 from sandbox.memory.output import Capture, Carried, CarriedStream
 from sandbox.memory.processes import Device, GuestProcess, Pipe, Stream, System, Terminal
 from sandbox.memory.programs import PROGRAMS
-from sandbox.memory.shell import execute
 from sandbox.protocol import Chunk, Command, Completed, FileStat, Progress, Rusage
 from sandbox.protocol import Stream as StreamName
 
-ENVIRONMENT = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/home/sandbox",
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-}
 ARGUMENT_BYTES = 128 << 10
 ENVIRONMENT_BYTES = 128 << 10
 
@@ -101,7 +96,6 @@ class MemorySandbox:
         return await (asyncio.shield(call.outcome) if keep else self._outcome(call))
 
     async def release(self, call_id: str) -> None:
-        self._check()
         call = self._calls.get(call_id)
         if call is not None and call.outcome.done():
             call.returned = True

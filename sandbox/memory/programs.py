@@ -12,9 +12,10 @@ import re
 import signal
 import stat
 
+from sandbox.memory.builtins import sh, signal_number
 from sandbox.memory.files import Node, Program, failure
+from sandbox.memory.launch import execute
 from sandbox.memory.processes import PIPE_BYTES, GuestProcess
-from sandbox.memory.shell import execute, sh, signal_number
 
 ESCAPES = {
     "n": "\n",

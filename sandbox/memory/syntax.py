@@ -43,7 +43,7 @@ class Part:
     text: str
     quoted: bool = False
     operator: str = ""
-    """Of `${name:-word}`: one of `-`, `:-`, `+`, `:+`, `#` (length), `%`, `%%`, `##`, `=`, `:=`."""
+    """Of `${name:-word}`: one of `-`, `:-`, `+`, `:+`, `length`, `#`, `%`, `%%`, `##`, `=`, `:=`."""
     operand: Word = ()
 
 
@@ -177,7 +177,7 @@ class Lexer:
         if not name:
             name = self.text[self.at]
             self.at += 1
-        operator = "#" if length else ""
+        operator = "length" if length else ""
         operand: Word = ()
         if not self.text.startswith("}", self.at):
             for candidate in (":-", ":+", ":=", "%%", "##", "-", "+", "=", "%", "#"):
