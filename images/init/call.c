@@ -1,9 +1,8 @@
 /* Commands.
  *
- * Every call runs under a supervisor: a child subreaper that does nothing but wait. It sends the main process's status
- * as waitpid gave it over a socket that nobody else holds, and ends when its last descendant has. Deciding, timing and
- * killing are done here, so a supervisor that is stopped or killed by the guest changes nothing: it is killed after its
- * time, and what it leaves behind goes as strays.
+ * Every call runs under a supervisor, which starts it, waits, and says what came of it. Deciding, timing and killing
+ * are done here, so a supervisor that is stopped or killed by the guest changes nothing: it is killed after its time,
+ * and what it leaves behind goes as strays.
  */
 #include "init.h"
 #include "spawn.h"
@@ -23,10 +22,10 @@ enum { KILL_EVERY_MS = 20, STUCK_MS = 1000 };
 struct call {
     enum state state;
     uint64_t id;
-    pid_t supervisor;
-    int status, in;                 /* sockets and pipes; -1 when closed */
+    int supervisor;                 /* its number; -1 once nothing of the call lives */
+    int in;                         /* -1 when closed */
     int signal;                     /* to be sent as soon as there is a main process */
-    bool tty, main_ended, alone, settled, in_end;
+    bool tty, main_ended, settled, in_end;
     struct stream out, err;
     uint8_t *in_buffer;
     size_t in_start, in_length;
@@ -39,7 +38,6 @@ struct call {
 };
 
 static struct call calls[MAX_CALLS];
-static volatile pid_t *mains;            /* by slot, written by supervisors: see spawn() */
 static int used;                         /* no slot from here on was ever taken */
 static uint64_t forgotten[4096];         /* ids that were acknowledged, so that none runs twice */
 static unsigned forgotten_next;
@@ -47,8 +45,6 @@ static int64_t strays_at = -1;
 static int oom_file = -1;
 
 void calls_init(void) {
-    mains = mmap(NULL, MAX_CALLS * sizeof *mains, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (mains == MAP_FAILED) exit(5);
     oom_file = open("/sys/fs/cgroup/memory/memory.oom_control", O_RDONLY | O_CLOEXEC);
     if (oom_file < 0) oom_file = open("/sys/fs/cgroup/memory.events", O_RDONLY | O_CLOEXEC);
 }
@@ -78,9 +74,8 @@ static void release(struct call *c) {
     stream_close(&c->out);
     stream_close(&c->err);
     if (c->in >= 0) close(c->in);
-    if (c->status >= 0) close(c->status);
     if (c->in_buffer) munmap(c->in_buffer, STDIN_WINDOW);
-    *c = (struct call){.state = UNUSED, .in = -1, .status = -1};
+    *c = (struct call){.state = UNUSED, .in = -1, .supervisor = -1};
 }
 
 void call_spawn(uint64_t id, const uint8_t *request, size_t length) {
@@ -94,17 +89,17 @@ void call_spawn(uint64_t id, const uint8_t *request, size_t length) {
     for (c = calls; c < calls + MAX_CALLS && c->state != UNUSED; c++) {}
     if (c == calls + MAX_CALLS) return wire_fail(id, EBUSY);
 
-    struct spawn_request ask;
+    static struct spawn_request ask;
     if (!spawn_parse(request, length, &ask)) return wire_fail(id, EINVAL);
     struct spawned child;
     uint64_t began = now_us();
     long before = ooms();
-    int error = spawn(&ask, &mains[c - calls], &child);
+    int error = spawn(&ask, request, length, &child);
     if (error) return wire_fail(id, error);
 
     if (c - calls >= used) used = (int)(c - calls) + 1;
     *c = (struct call){
-        .state = RUNNING, .id = id, .supervisor = child.supervisor, .status = child.status,
+        .state = RUNNING, .id = id, .supervisor = child.supervisor,
         .in = child.in, .tty = ask.flags & SPAWN_TTY, .in_end = ask.flags & SPAWN_STDIN_EOF, .grace_ms = ask.grace_ms,
         .deadline = ask.timeout_ms ? now_ms() + ask.timeout_ms : -1, .kill_at = -1, .stuck_at = -1,
         .began_us = began, .ooms = before,
@@ -168,17 +163,17 @@ static void take_input(struct call *c, const struct header *h, const uint8_t *pa
 
 /* The first pass asks, the later ones do not. Ends when the supervisor does, which is when its descent is empty. */
 static void end_descent(struct call *c, uint32_t reason, bool at_once) {
-    if (!c->supervisor) return;
+    if (c->supervisor < 0) return;
     if (!c->main_ended) c->result.flags |= reason;
     int64_t now = now_ms();
     c->deadline = -1;
     if (c->kill_at >= 0 && !at_once) return;
-    if (!at_once) proc_end(c->supervisor, SIGTERM);
+    if (!at_once) proc_end(supervisor_pid(c->supervisor), SIGTERM);
     c->kill_at = now + (at_once ? 0 : c->grace_ms);
     c->stuck_at = c->kill_at + STUCK_MS;
 }
 
-static void main_ended(struct call *c, int status, bool alone, const struct result *usage) {
+static void main_ended(struct call *c, int status, const struct result *usage) {
     uint32_t flags = c->result.flags | (ooms() != c->ooms ? RESULT_OOM : 0);
     c->result = *usage;
     c->result.flags = flags;
@@ -186,52 +181,67 @@ static void main_ended(struct call *c, int status, bool alone, const struct resu
     c->result.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     c->result.duration_us = now_us() - c->began_us;
     c->main_ended = true;
-    c->alone = alone;
     if (c->kill_at < 0) c->deadline = -1;
     stream_main_ended(&c->out);
     stream_main_ended(&c->err);
 }
 
+/* Nothing of the call lives any more. False when the call is gone with that. */
+static bool descent_ended(struct call *c) {
+    c->supervisor = -1;
+    c->kill_at = c->stuck_at = c->deadline = -1;
+    if (c->state != JOBS) return true;
+    release(c);
+    return false;
+}
+
 static void hear_supervisor(struct call *c) {
     struct farewell word;
-    if (c->status < 0 || c->main_ended || read(c->status, &word, sizeof word) != sizeof word) return;
-    main_ended(c, word.status, word.alone, &word.usage);
+    while (c->supervisor >= 0 && read(supervisor_socket(c->supervisor), &word, sizeof word) == sizeof word) {
+        if (word.kind == ENDED || word.kind == ENDED_ALONE) main_ended(c, word.status, &word.usage);
+        if (word.kind == ENDED) continue;
+        supervisor_end(c->supervisor);
+        if (word.kind == NEVER_BEGAN) {
+            wire_fail(c->id, word.status);
+            return release(c);
+        }
+        if (!descent_ended(c)) return;
+    }
 }
 
 static void signal_main(struct call *c) {
-    pid_t main = mains[c - calls];
+    pid_t main = c->supervisor < 0 ? 0 : supervisor_main(c->supervisor);
     if (main <= 0) return;
     kill(-main, c->signal);
     c->signal = 0;
 }
 
+/* Supervisors end when they are let go; one that ended otherwise was killed by the guest. */
 void call_child_ended(pid_t pid, int status) {
+    int which = -1;
     for (int i = 0; i < used; i++) {
-        struct call *c = &calls[i];
-        if (c->state == UNUSED || c->supervisor != pid) continue;
-        hear_supervisor(c);
-        c->supervisor = 0;
-        c->kill_at = c->stuck_at = c->deadline = -1;
-        if (!WIFEXITED(status)) strays_at = now_ms();
-        if (!c->main_ended && mains[i] < 0) {   /* it never began */
-            wire_fail(c->id, -mains[i]);
-            return release(c);
-        }
-        if (!c->main_ended) main_ended(c, SIGKILL, true, &(struct result){0});   /* a wait status: killed by signal 9 */
-        if (c->state == JOBS) release(c);
-        return;
+        if (calls[i].state == UNUSED || supervisor_pid(calls[i].supervisor) != pid) continue;
+        hear_supervisor(&calls[i]);
+        if (calls[i].supervisor >= 0) which = i;
+        break;
     }
+    supervisor_reaped(pid);
+    if (!WIFEXITED(status)) strays_at = now_ms();
+    if (which < 0) return;
+    struct call *c = &calls[which];
+    if (!c->main_ended) main_ended(c, SIGKILL, &(struct result){0});   /* a wait status: killed by signal 9 */
+    descent_ended(c);
 }
 
 static bool reportable(const struct call *c) {
-    bool killed = c->kill_at >= 0 && c->supervisor;   /* what was ended is reported once all of it has gone */
+    bool killed = c->kill_at >= 0 && c->supervisor >= 0;   /* what was ended is reported once all of it has gone */
     return c->state == RUNNING && c->main_ended && !killed && stream_drained(&c->out) && stream_drained(&c->err);
 }
 
 static void report(struct call *c) {
     struct result *r = &c->result;
     if (!c->settled) {
-        r->jobs = c->supervisor && !c->alone ? (uint32_t)proc_count(c->supervisor) : 0;
+        r->jobs = c->supervisor < 0 ? 0 : (uint32_t)proc_count(supervisor_pid(c->supervisor));
         r->out_total = c->out.total;
         r->err_total = c->err.total;
         r->out_kept = (uint32_t)stream_kept(&c->out);
@@ -264,7 +274,7 @@ void calls_report(void) {
 static void acknowledge(struct call *c) {
     if (c->state != KEPT) return;
     forgotten[forgotten_next++ % (sizeof forgotten / sizeof *forgotten)] = c->id;
-    if (!c->supervisor) return release(c);
+    if (c->supervisor < 0) return release(c);
     c->state = JOBS;
     stream_restart(&c->out);
     stream_restart(&c->err);
@@ -324,7 +334,7 @@ void call_request(const struct header *h, const uint8_t *payload) {
 void calls_list(uint64_t id, uint8_t type) {
     static pid_t roots[MAX_CALLS];
     static int counts[MAX_CALLS];
-    for (int i = 0; i < used; i++) roots[i] = calls[i].state == UNUSED ? 0 : calls[i].supervisor;
+    for (int i = 0; i < used; i++) roots[i] = calls[i].state == UNUSED ? 0 : supervisor_pid(calls[i].supervisor);
     proc_counts(roots, counts, used);
     uint8_t *p = wire_payload();
     uint32_t version = WIRE_VERSION, listed = 0;
@@ -356,7 +366,7 @@ int calls_pollfds(struct pollfd *fds) {
         bool reading = c->state == RUNNING || c->state == JOBS;
         if (c->state == UNUSED) continue;
         bool carried_over = c->settled && c->state == RUNNING;   /* kept, and to be reported again: frozen */
-        if (!c->main_ended && c->status >= 0) fds[n++] = (struct pollfd){.fd = c->status, .events = POLLIN};
+        if (c->supervisor >= 0) fds[n++] = (struct pollfd){.fd = supervisor_socket(c->supervisor), .events = POLLIN};
         if (reading && !carried_over && stream_wants(&c->out)) fds[n++] = (struct pollfd){.fd = c->out.fd, .events = POLLIN};
         if (reading && !carried_over && stream_wants(&c->err)) fds[n++] = (struct pollfd){.fd = c->err.fd, .events = POLLIN};
         if (c->in >= 0 && (c->in_length || c->in_end)) fds[n++] = (struct pollfd){.fd = c->in, .events = POLLOUT};
@@ -371,14 +381,14 @@ static bool ready(const struct pollfd *fds, int count, int fd) {
 }
 
 void calls_serve(const struct pollfd *fds, int count) {
-    for (int i = 0; i < used; i++) {
+    for (int i = 0; i < used && wire_room(); i++) {
         struct call *c = &calls[i];
-        if (c->state == UNUSED || c->state == KEPT || (c->settled && c->state == RUNNING)) continue;
-        if (!wire_room()) return;
-        if (c->in >= 0 && (c->in_length || c->in_end) && ready(fds, count, c->in)) write_input(c);
-        if (c->out.fd >= 0 && stream_wants(&c->out) && ready(fds, count, c->out.fd)) stream_read(&c->out);
-        if (c->err.fd >= 0 && stream_wants(&c->err) && ready(fds, count, c->err.fd)) stream_read(&c->err);
-        if (!c->main_ended && c->status >= 0 && ready(fds, count, c->status)) hear_supervisor(c);
+        if (c->state == UNUSED) continue;
+        bool frozen = c->state == KEPT || (c->settled && c->state == RUNNING);
+        if (!frozen && c->in >= 0 && (c->in_length || c->in_end) && ready(fds, count, c->in)) write_input(c);
+        if (!frozen && c->out.fd >= 0 && stream_wants(&c->out) && ready(fds, count, c->out.fd)) stream_read(&c->out);
+        if (!frozen && c->err.fd >= 0 && stream_wants(&c->err) && ready(fds, count, c->err.fd)) stream_read(&c->err);
+        if (c->supervisor >= 0 && ready(fds, count, supervisor_socket(c->supervisor))) hear_supervisor(c);
         while (c->main_ended && !c->settled && c->out.drain > 0 && stream_wants(&c->out)) stream_read(&c->out);
         while (c->main_ended && !c->settled && c->err.drain > 0 && stream_wants(&c->err)) stream_read(&c->err);
     }
@@ -400,19 +410,18 @@ int64_t calls_tick(int64_t now) {
             wait = c->signal ? 1 : wait;
         }
         if (c->deadline >= 0 && now >= c->deadline) end_descent(c, RESULT_TIMED_OUT, false);
-        if (c->kill_at >= 0 && now >= c->kill_at && c->supervisor) {
-            proc_end(c->supervisor, SIGKILL);
-            kill(c->supervisor, SIGCONT);
-            if (now >= c->stuck_at) kill(c->supervisor, SIGKILL);
+        if (c->kill_at >= 0 && now >= c->kill_at && c->supervisor >= 0) {
+            pid_t supervisor = supervisor_pid(c->supervisor);
+            proc_end(supervisor, SIGKILL);
+            kill(supervisor, SIGCONT);
+            if (now >= c->stuck_at) kill(supervisor, SIGKILL);
             c->kill_at = now + KILL_EVERY_MS;
         }
         wait = sooner(sooner(wait, c->deadline, now), c->kill_at, now);
     }
     if (strays_at >= 0 && now >= strays_at) {
         static pid_t supervisors[MAX_CALLS];
-        int count = 0;
-        for (int i = 0; i < used; i++)
-            if (calls[i].state != UNUSED && calls[i].supervisor) supervisors[count++] = calls[i].supervisor;
+        int count = supervisor_pids(supervisors);
         strays_at = proc_end_strays(supervisors, count) ? now + KILL_EVERY_MS : -1;
     }
     return sooner(wait, strays_at, now);

@@ -2,7 +2,9 @@
  *
  * main.c   the poll loop and the table of requests
  * wire.c   frames in and out, resynchronisation
- * call.c   commands: spawn, supervise, time out, report
+ * call.c   commands: their table, time limits, results
+ * spawn.c  starting one: what was asked, its streams
+ * supervisor.c  who starts it, and waits for it and all its descent
  * stream.c what a command writes: kept, spilled, counted, or carried with credit
  * proc.c   who descends from whom, and ending all of it
  * file.c   read, write, stat, list

@@ -94,7 +94,7 @@ static int prepare(void) {
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     umask(022);
-    spawn_init();
+    supervisors_init();
     prctl(PR_SET_DUMPABLE, 0);     /* no /proc/1/fd, no /proc/1/mem, no ptrace: the wire cannot be had */
     fcntl(0, F_SETFD, FD_CLOEXEC);
     fcntl(1, F_SETFD, FD_CLOEXEC);

@@ -23,6 +23,7 @@ from sandbox.protocol import Command, Sandbox
 ALLOWED_NAMES = frozenset(
     {
         *("PATH", "HOME", "LANG", "LC_ALL", "TERM", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "PWD"),
+        "PYTHONPYCACHEPREFIX",
         *(
             "HTTP_PROXY",
             "HTTPS_PROXY",

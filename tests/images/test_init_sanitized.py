@@ -91,7 +91,7 @@ async def test_the_fuzzer_finds_a_fault_that_is_there(dev: Sandbox) -> None:
     assert check in source
     await dev.write_file("/tmp/src/spawn.c", source.replace(check, b"if (f.zero) return false;"))
     await compiled(
-        dev, "-I. -o /tmp/fuzz fuzz/fuzz.c wire.c call.c stream.c spawn.c proc.c file.c sha256.c options.c"
+        dev, "-I. -o /tmp/fuzz fuzz/fuzz.c wire.c call.c stream.c spawn.c supervisor.c proc.c file.c sha256.c options.c"
     )
     done = await dev.run(Command(("/tmp/fuzz", "20", "7"), cwd="/"))
     assert done.exit_code == 99
