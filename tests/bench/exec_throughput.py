@@ -49,7 +49,11 @@ async def rate(work: Callable[[int], Awaitable[None]], each: int) -> float:
             await work(number)
 
     started = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for number in range(AT_ONCE):
-            group.create_task(worker(number))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(AT_ONCE):
+                group.create_task(worker(number))
+    except ExceptionGroup as failed:
+        # What went wrong for one of them is what is told; the others were cancelled or met the same.
+        raise failed.exceptions[0] from failed
     return AT_ONCE * each / (time.perf_counter() - started)

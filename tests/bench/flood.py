@@ -30,10 +30,15 @@ async def measure(bench: Bench) -> list[Figure]:
         async def to_nowhere() -> float:
             return await _run(box, f"{SHELL} > /dev/null", 0)
 
-        ours, quiet = await interleaved(
+        async def to_a_reader() -> float:
+            return await _run(box, f"{SHELL} | cat > /dev/null", 0)
+
+        ours, quiet, read = await interleaved(
             bench.count(5, 1),
             Contender("captured", printed),
             Contender("> /dev/null", to_nowhere),
+            # A file swallows it for nothing; this is what any reader of a pipe costs it.
+            Contender("| cat > /dev/null", to_a_reader),
         )
     return [
         Figure(
@@ -42,7 +47,7 @@ async def measure(bench: Bench) -> list[Figure]:
             single("growth at its peak", grown, "B"),
             Target(16e6, of="worst"),
         ),
-        Figure("a command that prints 1 GB, time", ours, None, (Beside(quiet, most=2),)),
+        Figure("a command that prints 1 GB, time", ours, None, (Beside(quiet, most=2), Beside(read))),
     ]
 
 

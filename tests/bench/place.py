@@ -64,5 +64,5 @@ async def true(box: Sandbox) -> Completed:
     """Run `true` and be sure that it ran."""
     done = await box.run(TRUE)
     if done.exit_code != 0:
-        raise NotMeasured(f"`true` ended with {done.exit_code}")
+        raise NotMeasured(f"`true` ended with {done.exit_code}: {done.stderr!r}")
     return done
