@@ -181,10 +181,24 @@ class Call:
             self._news.clear()
             await self._news.wait()
 
+    async def _ended(self) -> None:
+        """Until `done` is. Any number may wait, and one that stops waiting changes nothing for the others."""
+        if self.done.done():
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake(_: object) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        self.done.add_done_callback(wake)
+        await waiter
+
     async def completed(self, output_limit: int) -> Completed:
         """The outcome, fetched whole; not yet acknowledged. See `Sandbox.run` for what it raises."""
         try:
-            result, kept = await asyncio.shield(self.done)
+            await self._ended()
+            result, kept = self.done.result()
         except Fault as fault:
             raise spawn_error(fault, self.call_id) from None
         size = result.out_kept + result.err_kept

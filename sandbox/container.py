@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from sandbox.hardening import WORKSPACE
 from sandbox.protocol import Chunk, Command, Completed, FileStat, Progress
 
 STDIN_INLINE = 32_768
+_CALL_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 LEASE_DETACHED_S = 24 * 3600.0
 
 
@@ -42,6 +44,7 @@ class DockerSandbox:
 
     def __post_init__(self) -> None:
         self._files = Files(self.channel, self.policy.limits.file_bytes)
+        self._environment = {name: _bytes(f"{name}={value}") for name, value in self.environment.items()}
 
     # --- commands ---
 
@@ -163,24 +166,28 @@ class DockerSandbox:
         timeout_s = limits.command_s if command.timeout_s is None else command.timeout_s
         if not 0 < timeout_s <= 7 * 86_400:
             raise ValueError("timeout_s is above 0 and at most a week")
-        environment = {**self.environment, **command.env}
-        if any("=" in name or not name for name in command.env):
-            raise ValueError("an environment variable has a name, without `=`")
-        flags = SpawnFlag.CARRY if carried else SpawnFlag(0)
+        environment = self._environment
+        if command.env:
+            if any("=" in name or not name for name in command.env):
+                raise ValueError("an environment variable has a name, without `=`")
+            given = {name: _bytes(f"{name}={value}") for name, value in command.env.items()}
+            environment = {**environment, **given}
+        flags = SpawnFlag.CARRY if carried else 0
         inline = b""
         rows, columns = command.tty or (0, 0)
         if command.tty is not None:
             flags |= SpawnFlag.TTY
-            environment.setdefault("TERM", "xterm-256color")
+            if "TERM" not in command.env:
+                environment = {**environment, "TERM": b"TERM=xterm-256color"}
         if command.stdin is None or len(command.stdin) > STDIN_INLINE:
             flags |= SpawnFlag.STDIN
         else:
             inline = command.stdin
-            flags |= SpawnFlag.STDIN_EOF if command.tty is None or inline else SpawnFlag(0)
+            flags |= SpawnFlag.STDIN_EOF
         return Spawn(
             argv=[word.encode("utf-8", "surrogateescape") for word in command.argv],
             cwd=_absolute(command.cwd or WORKSPACE),
-            env={_bytes(name): _bytes(value) for name, value in environment.items()},
+            env=list(environment.values()),
             flags=flags,
             timeout_ms=max(1, round(timeout_s * 1000)),
             grace_ms=round(limits.grace_s * 1000),
@@ -323,7 +330,7 @@ async def _pour(call: Call, data: bytes) -> None:
 
 
 def _number(call_id: str) -> int:
-    if len(call_id) != 16 or not all(digit in "0123456789abcdef" for digit in call_id):
+    if not _CALL_ID.fullmatch(call_id):
         raise ValueError(f"a call id is 16 lower-case hex digits, not {call_id!r}")
     number = int(call_id, 16)
     if number < 1 << 32:

@@ -53,7 +53,7 @@ class Files:
             raise ValueError("a mode is permission bits, 0o777 at most")
         if len(data) > self._file_bytes:
             raise OSError(27, f"more than the policy's file_bytes ({self._file_bytes})", path)  # EFBIG
-        flags = WriteFlag.PARENTS if parents else WriteFlag(0)
+        flags = WriteFlag.PARENTS if parents else 0
         digest = b""
         if mode is None:
             flags |= WriteFlag.KEEP_MODE

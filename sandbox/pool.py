@@ -20,6 +20,8 @@ from sandbox.errors import SandboxError, SandboxGone
 from sandbox.lifecycle import Prepared, fill, launch, prepare, watch
 from sandbox.protocol import SandboxSpec
 
+REFILL_AFTER_S = 0.05
+
 
 @dataclass(eq=False)
 class _Warm:
@@ -48,6 +50,7 @@ class SandboxPool:
         self._warm: deque[_Warm] = deque()
         self._making: set[asyncio.Task[None]] = set()
         self._failure: SandboxError | None = None
+        self._closing = False
 
     async def __aenter__(self) -> SandboxPool:
         self._engine = self._engine or await Engine.connect()
@@ -61,6 +64,7 @@ class SandboxPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing = True
         for task in self._making:
             task.cancel()
         await asyncio.gather(*self._making, return_exceptions=True)
@@ -80,7 +84,8 @@ class SandboxPool:
         if workspace is not None and not self._workspaces:
             raise ValueError("this pool's sandboxes have no workspace; make it with workspaces=True")
         warm = await self._take()
-        self._refill()
+        # Not at once: making the next one would take the time of whoever was just given this one.
+        asyncio.get_running_loop().call_later(REFILL_AFTER_S, self._refill)
         async with warm.stack:
             if workspace is not None:
                 warm.box.copy_report = await fill(warm.prepared, workspace)
@@ -95,6 +100,8 @@ class SandboxPool:
         return await self._make()
 
     def _refill(self) -> None:
+        if self._closing:
+            return
         for _ in range(self._size - len(self._warm) - len(self._making)):
             task = asyncio.create_task(self._add(), name="warm sandbox")
             self._making.add(task)

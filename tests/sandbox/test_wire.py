@@ -28,7 +28,7 @@ async def detached(engine: Engine, state: Path) -> str:
 
 def touching(path: str, epoch: int) -> bytes:
     """A SPAWN that leaves a file if it is ever executed."""
-    ask = Spawn((b"touch", path.encode()), b"/", {b"PATH": b"/usr/bin:/bin"}, 4, 5000, 100, 100, 0)
+    ask = Spawn((b"touch", path.encode()), b"/", (b"PATH=/usr/bin:/bin",), 4, 5000, 100, 100, 0)
     return ask.encode(epoch, 1 << 40)
 
 
