@@ -52,7 +52,7 @@ class Command:
     tty: tuple[int, int] | None = None
     """Rows and columns of a terminal to run under; then stderr is empty and stdout carries both."""
     call_id: str | None = None
-    """16 hex digits. A call id is executed at most once in a sandbox's life; without one, a random one."""
+    """16 hex digits, at least 2**32. Executed at most once in a sandbox's life; without one, a random one."""
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,7 @@ static void reap(int signals) {
     struct signalfd_siginfo info;
     pid_t pid;
     int status;
-    while (read(signals, &info, sizeof info) == sizeof info)
-        if (info.ssi_signo != SIGCHLD) exit(0);
+    while (read(signals, &info, sizeof info) == sizeof info) {}
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) call_child_ended(pid, status);
 }
 
@@ -90,7 +89,6 @@ static int prepare(void) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
-    sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     umask(022);

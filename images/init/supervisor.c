@@ -29,7 +29,8 @@ static struct supervisor { pid_t pid; int socket; bool busy; } supervisors[MAX_C
 static struct desk *desks;
 static char own_score[16];
 
-/* What is forked between two of these is offered to the out-of-memory killer before PID 1 is. */
+/* What is forked between two of these is offered to the out-of-memory killer before PID 1 is. Opened at the first, while
+ * this process is still its own to write. */
 static void oom_score(const char *score) {
     static int fd = -2;
     if (fd == -2) fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
@@ -39,11 +40,11 @@ static void oom_score(const char *score) {
 void supervisors_init(void) {
     desks = mmap(NULL, MAX_CALLS * sizeof *desks, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (desks == MAP_FAILED) exit(5);
+    oom_score("0");   /* as low as it may: the guest can bring its own score down to there, too */
     int fd = open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? 0 : read(fd, own_score, sizeof own_score - 1);
     if (fd >= 0) close(fd);
     own_score[n > 0 ? n : 0] = 0;
-    oom_score(own_score);   /* opens it while this process is still its own to write */
 }
 
 static uint64_t microseconds(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
