@@ -15,29 +15,24 @@ MILLION = Usage(
 def test_every_kind_of_token_has_its_price():
     assert cost_usd("anthropic:claude-opus-4-5", MILLION) == pytest.approx(5 + 25 + 0.5 + 6.25)
     assert cost_usd("anthropic:claude-opus-5-5", Usage(cache_read_tokens=1_000_000)) == pytest.approx(0.2)
-    assert cost_usd("openai:gpt-5", Usage(input_tokens=1000, output_tokens=100)) == pytest.approx(0.00225)
+    thousands = Usage(input_tokens=1000, output_tokens=100)
+    assert cost_usd("anthropic:claude-sonnet-4-6", thousands) == pytest.approx(0.0045)
 
 
 def test_a_dated_snapshot_costs_what_its_model_costs():
-    for dated in ("claude-haiku-4-5-20251001", "claude-haiku-4-5"):
+    for dated in ("claude-haiku-4-5-20251001", "claude-haiku-4-5-2025-10-01", "claude-haiku-4-5"):
         assert cost_usd(f"anthropic:{dated}", Usage(output_tokens=1_000_000)) == pytest.approx(5)
-    assert cost_usd("openai:gpt-4o-mini-2024-07-18", Usage(input_tokens=1_000_000)) == pytest.approx(0.15)
-
-
-def test_long_prompts_cost_more_where_they_do():
-    short, long = (
-        Usage(cache_read_tokens=90_000, input_tokens=10_000),
-        Usage(cache_read_tokens=90_000, input_tokens=10_001),
-    )
-    assert cost_usd("anthropic:claude-haiku-5-5", short) == pytest.approx(0.0019)
-    assert cost_usd("anthropic:claude-haiku-5-5", long) == pytest.approx(0.0095, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     "model",
     [
         "anthropic:claude-next",
-        "openai:gpt-4",
+        "anthropic:claude-sonnet-5-5",
+        "anthropic:claude-haiku-5-5",
+        "anthropic:claude-opus-4-5-preview",
+        "openai:gpt-5.5",
+        "openai:claude-opus-4-5",
         "openai-chat:gpt-4o",
         "gpt-4o",
         "claude-opus-4-5",
@@ -58,4 +53,3 @@ def test_reading_a_cache_never_costs_more_than_not_having_one():
     for models in PRICES.values():
         for price in models.values():
             assert 0 < price.cache_read < price.input <= price.cache_write
-            assert price.above is None or price.above[1].input >= price.input
