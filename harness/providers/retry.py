@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from tenacity import (
     AsyncRetrying,
+    AttemptManager,
     RetryCallState,
     retry_if_exception,
     stop_after_attempt,
@@ -55,23 +56,52 @@ async def stream_with_retry(
     the consumer discards what it showed. Raises the last ProviderError when it is not transient or patience
     is spent.
     """
+    attempts: _Attempts | None = None
     shown = False
-    async for attempt in AsyncRetrying(
-        retry=retry_if_exception(_transient),
-        stop=stop_after_attempt(policy.attempts) | _Patience(policy),
-        wait=_WaitAsAsked(policy),
-        before_sleep=lambda state: on_retry(_fault(state), state.attempt_number + 1, state.upcoming_sleep),
-        sleep=sleep,
-        reraise=True,
-    ):
-        with attempt:
-            if shown:
-                yield Restarted()
-                shown = False
+    while True:
+        if shown:
+            yield Restarted()
+            shown = False
+        try:
             async with aclosing(provider.stream(request)) as deltas:
                 async for delta in deltas:
                     shown = True
                     yield delta
+            return
+        except ProviderError as exc:
+            error = exc
+        # Made only now: nearly every request is answered at the first attempt.
+        attempts = attempts or _Attempts(policy, on_retry, sleep)
+        await attempts.wait_after(error)
+
+
+class _Attempts:
+    """What the policy says of one failed attempt after the other."""
+
+    def __init__(
+        self, policy: RetryPolicy, on_retry: OnRetry, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._attempts = aiter(
+            AsyncRetrying(
+                retry=retry_if_exception(_transient),
+                stop=stop_after_attempt(policy.attempts) | _Patience(policy),
+                wait=_WaitAsAsked(policy),
+                before_sleep=lambda state: on_retry(
+                    _fault(state), state.attempt_number + 1, state.upcoming_sleep
+                ),
+                sleep=sleep,
+                reraise=True,
+            )
+        )
+        self._current: AttemptManager | None = None
+
+    async def wait_after(self, error: ProviderError) -> None:
+        """Returns when it is time for another attempt; raises `error` when there is to be none."""
+        if self._current is None:
+            self._current = await anext(self._attempts)
+        with self._current:
+            raise error
+        self._current = await anext(self._attempts)
 
 
 def _transient(exc: BaseException) -> bool:
