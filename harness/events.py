@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from harness.messages import Call, JsonObject, Message, Result, Usage, Value
+from harness.messages import VERBATIM, Call, JsonObject, Message, Result, Usage, Value
 
 VERSION = 1
 
@@ -128,7 +128,7 @@ class CallOutput(Value):
     """The last output of a running call."""
 
     kind: Literal["call_output"] = "call_output"
-    call_id: str
+    call_id: Annotated[str, VERBATIM]
     tail: str
     total_bytes: int
 

@@ -9,6 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 JsonObject = dict[str, Any]
 
 
+class _Verbatim:
+    """Marks a field that goes back to a provider as it came: the journal keeps it unredacted."""
+
+
+VERBATIM = _Verbatim()
+
+
 class Value(BaseModel):
     """Base of everything that goes into the journal: immutable, unknown keys refused."""
 
@@ -27,7 +34,7 @@ class Thinking(Value):
     text: str = ""
     provider: str
     """Who made it, `provider:model`; only the same model is sent it again."""
-    block: JsonObject
+    block: Annotated[JsonObject, VERBATIM]
     """The provider's own block (signature, encrypted content), returned byte for byte."""
 
 
@@ -35,7 +42,7 @@ class Call(Value):
     """The model asks for a syscall."""
 
     type: Literal["call"] = "call"
-    id: str
+    id: Annotated[str, VERBATIM]
     name: str
     arguments: JsonObject = {}
     malformed: str | None = None
@@ -46,7 +53,7 @@ class Result(Value):
     """What came of a call."""
 
     type: Literal["result"] = "result"
-    call_id: str
+    call_id: Annotated[str, VERBATIM]
     name: str
     content: str
     error: str | None = None

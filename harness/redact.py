@@ -12,14 +12,16 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, get_origin
 from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from harness.messages import VERBATIM
 from harness.token_shapes import OPENED, SHAPES, WORD
 
 SHORTEST = 6
@@ -73,9 +75,10 @@ class Redactor:
     def exact(self, text: str) -> str:
         """`text` with known secrets replaced, and nothing else."""
         # A plain search is much quicker than the alternation, and mostly finds nothing.
-        if self._exact is None or not any(form in text for form in self.forms):
-            return text
-        return self._exact.sub(lambda match: f"‹redacted:{self._names[match[0]]}›", text)
+        for form in self.forms:
+            if form in text and self._exact is not None:
+                return self._exact.sub(lambda match: f"‹redacted:{self._names[match[0]]}›", text)
+        return text
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where known secrets stand in `text`."""
@@ -88,43 +91,53 @@ class Redactor:
     def plain(self, value: object) -> Json:
         """A redacted copy of an entry, event or JSON value that is certain to be encodable as JSON.
 
-        Field names and closed vocabularies of our own models stay whatever the secrets are. Numbers that JSON
-        does not have become strings, and nesting beyond DEEPEST is left out, with a word in its place.
+        Field names and closed vocabularies of our own models stay whatever the secrets are, and so do fields
+        marked VERBATIM, which a provider wants back as they came. Numbers that JSON does not have become
+        strings, and nesting beyond DEEPEST is left out, with a word in its place.
         """
-        return self._plain(value, DEEPEST)
+        return _plain(value, DEEPEST, self.text)
 
-    def _plain(self, value: object, depth: int) -> Json:
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, int):
-            return value if value.bit_length() <= _INTEGER_BITS else hex(value)
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, float):
-            return value if math.isfinite(value) else str(value)
-        if depth == 0:
-            return "‹nested too deeply›"
-        if isinstance(value, BaseModel):
-            return {
-                name: getattr(value, name) if closed else self._plain(getattr(value, name), depth - 1)
-                for name, closed in _fields(type(value))
-            }
-        if isinstance(value, Mapping):
-            return self._mapping(value, depth - 1)
-        if isinstance(value, list | tuple):
-            return [self._plain(item, depth - 1) for item in value]
-        raise TypeError(f"{type(value).__name__} is not a JSON value")
 
-    def _mapping(self, value: Mapping[object, object], depth: int) -> dict[str, Json]:
-        out: dict[str, Json] = {}
-        for key, item in value.items():
-            name = base = self.text(str(key))
-            copies = 1
-            while name in out:
-                copies += 1
-                name = f"{base}#{copies}"
-            out[name] = self._plain(item, depth)
-        return out
+def _plain(value: object, depth: int, text: Callable[[str], str]) -> Json:
+    if isinstance(value, str):
+        return text(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= _INTEGER_BITS else hex(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth == 0:
+        return "‹nested too deeply›"
+    if isinstance(value, BaseModel):
+        return _model(value, depth - 1, text)
+    if isinstance(value, Mapping):
+        return _mapping(value, depth - 1, text)
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth - 1, text) for item in value]
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def _model(value: BaseModel, depth: int, text: Callable[[str], str]) -> dict[str, Json]:
+    out: dict[str, Json] = {}
+    for name, treatment in _fields(type(value)):
+        item = getattr(value, name)
+        if treatment != "closed":
+            item = _plain(item, depth, encodable if treatment == "verbatim" else text)
+        out[name] = item
+    return out
+
+
+def _mapping(value: Mapping[object, object], depth: int, text: Callable[[str], str]) -> dict[str, Json]:
+    out: dict[str, Json] = {}
+    for key, item in value.items():
+        name = base = text(str(key))
+        copies = 1
+        while name in out:
+            copies += 1
+            name = f"{base}#{copies}"
+        out[name] = _plain(item, depth, text)
+    return out
 
 
 class StreamRedactor:
@@ -227,8 +240,12 @@ def _base64_cores(value: bytes) -> Iterator[str]:
 
 
 @lru_cache(maxsize=256)
-def _fields(model: type[BaseModel]) -> tuple[tuple[str, bool], ...]:
-    """Names of the fields, and whether each is a closed vocabulary."""
-    return tuple(
-        (name, get_origin(field.annotation) is Literal) for name, field in model.model_fields.items()
-    )
+def _fields(model: type[BaseModel]) -> tuple[tuple[str, Literal["closed", "verbatim", "redacted"]], ...]:
+    """Names of the fields, and what becomes of their values."""
+    return tuple((name, _treatment(field)) for name, field in model.model_fields.items())
+
+
+def _treatment(field: FieldInfo) -> Literal["closed", "verbatim", "redacted"]:
+    if get_origin(field.annotation) is Literal:
+        return "closed"
+    return "verbatim" if VERBATIM in field.metadata else "redacted"

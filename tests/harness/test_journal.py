@@ -276,12 +276,32 @@ async def test_secrets_do_not_reach_the_disk(directory):
         arguments={"hunter2-hunter2": "echo hunter2-hunter2"},
         malformed="hunter2-hunter2",
     )
-    thought = Thinking(text="hunter2-hunter2", provider="p", block={"s": ["hunter2-hunter2"]})
+    thought = Thinking(text="hunter2-hunter2", provider="p", block={})
     record = await journal.append(MessageAdded(message=Message(role="assistant", parts=(thought, call))))
     journal.close()
     assert b"hunter2" not in (directory / FILE).read_bytes()
     assert "hunter2" not in str(record)
     assert record.entry.message.calls[0].malformed == "‹redacted:A_KEY›"
+
+
+async def test_what_a_provider_wants_back_comes_back_byte_for_byte(directory):
+    journal = Journal.create(directory, redactor=Redactor({"A_KEY": "hunter2-hunter2"}))
+    # Base64 of a signature looks like a credential every so often, and so may an id.
+    shape = "ghp_" + "a1" * 18
+    block = {"signature": f"+/{shape}==", "hunter2-hunter2": ["hunter2-hunter2", {"é": [0.1, None]}]}
+    thought = Thinking(text=shape, provider="p", block=block)
+    call = Call(id=shape, name="bash", arguments={"command": shape})
+    await journal.append(MessageAdded(message=Message(role="assistant", parts=(thought, call))))
+    await journal.append(
+        CallOutcome(result=Result(call_id=shape, name="bash", content=shape), duration_s=0.0)
+    )
+    journal.close()
+    message, outcome = (record.entry for record in read(directory))
+    kept, made = message.message.parts
+    assert json.dumps(kept.block) == json.dumps(block)
+    assert made.id == outcome.result.call_id == shape
+    for redacted in (kept.text, made.arguments["command"], outcome.result.content):
+        assert redacted == "‹redacted:pattern›"
 
 
 async def test_without_a_redactor_the_hosts_own_secrets_are_redacted(directory, monkeypatch):
