@@ -19,7 +19,7 @@ from harness.errors import JournalError
 from harness.events import Entry
 from harness.lock import failure, take_lock
 from harness.reading import Scan, Verdict, read, verify
-from harness.record import FILE, MAX_LINE, Head, Record, decode, encode
+from harness.record import FILE, MAX_LINE, Head, Record, encode
 from harness.redact import Redactor, host_secrets
 
 __all__ = ["Journal", "Torn", "Verdict", "read", "verify"]
@@ -134,11 +134,10 @@ class Journal:
             raise JournalError(str(self._refusal), code=self._refusal.code)
         head, lines, records = self.head, [], []
         for entry in entries:
-            line = encode(head, self._redactor.plain(entry))
+            # Nothing is written that could not be read back.
+            line, record = encode(head, self._redactor.plain(entry))
             if len(line) > MAX_LINE:
                 raise JournalError(f"an entry of {len(line)} bytes is beyond {MAX_LINE}", code="too_large")
-            # Nothing is written that could not be read back.
-            record = decode(line, head)
             head = Head(record.seq, record.hash)
             lines.append(line)
             records.append(record)

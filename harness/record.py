@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.errors import JournalError
-from harness.events import VERSION, Entry
+from harness.events import ENTRY, VERSION, Entry
 from harness.messages import Value
 
 FILE = "journal.jsonl"
@@ -68,15 +68,25 @@ class _Line(Value):
 
 
 _LINE = TypeAdapter(_Line)
+# Made once: it costs as much as encoding an entry. A plain value is a tree, so nothing circles in it.
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
-def encode(after: Head, entry: Any, now: datetime | None = None) -> bytes:
-    """The line, newline included, of a plain entry (`Redactor.plain`) that follows `after`."""
-    ts = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    line = {"v": VERSION, "seq": after.seq + 1, "ts": ts, "prev": after.hash, "entry": entry}
-    text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    body = text.encode()[:-1]
-    return body + _HASH + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+def encode(after: Head, entry: Any, now: datetime | None = None) -> tuple[bytes, Record]:
+    """The line, newline included, of a plain entry (`Redactor.plain`), and the record `decode` makes of it.
+
+    BadLine when it is not an entry: the line could not be read back.
+    """
+    try:
+        # Of plain JSON values; checked as such they need not be parsed out of the line again.
+        checked = ENTRY.validate_python(entry)
+    except ValidationError as exc:
+        raise _not_an_entry(exc) from None
+    seq, ts = after.seq + 1, _timestamp(now or datetime.now(UTC))
+    line = {"v": VERSION, "seq": seq, "ts": ts, "prev": after.hash, "entry": entry}
+    body = _JSON.encode(line).encode()[:-1]
+    digest = hashlib.sha256(body).hexdigest()
+    return body + _HASH + digest.encode() + b'"}\n', Record(seq, ts, checked, digest)
 
 
 def decode(line: bytes, after: Head | None) -> Record:
@@ -109,6 +119,10 @@ def _why(raw: bytes, exc: ValidationError) -> BadLine | JournalError:
     version = line.get("v") if isinstance(line, dict) else None
     if isinstance(version, int) and version > VERSION:
         return _version(version)
+    return _not_an_entry(exc)
+
+
+def _not_an_entry(exc: ValidationError) -> BadLine:
     first = exc.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return BadLine(f"it is not an entry of version {VERSION} ({where}: {first['msg']})")
@@ -119,3 +133,7 @@ def _version(version: int) -> JournalError:
         f"the journal has version {version} and this usermode reads version {VERSION}; use a newer usermode",
         code="version",
     )
+
+
+def _timestamp(now: datetime) -> str:
+    return now.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

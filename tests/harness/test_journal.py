@@ -18,10 +18,19 @@ from hypothesis import strategies as st
 
 from harness import journal as module
 from harness.errors import JournalError
-from harness.events import CallOutcome, MessageAdded, Notice
+from harness.events import (
+    CallIntent,
+    CallOutcome,
+    MessageAdded,
+    Notice,
+    SandboxOpened,
+    SessionEnded,
+    SessionStarted,
+    WorkspaceCopied,
+)
 from harness.journal import Journal, read, verify
-from harness.messages import Call, Message, Result, Thinking
-from harness.record import FILE, GENESIS, Head, decode, encode
+from harness.messages import Call, Message, Result, Text, Thinking, Usage
+from harness.record import FILE, GENESIS, BadLine, Head, decode, encode
 from harness.redact import Redactor
 
 PLAIN = Redactor()
@@ -319,15 +328,54 @@ JSON = st.recursive(
 )
 
 
-@given(st.text(st.characters(exclude_categories=())), st.dictionaries(st.text(), JSON))
-def test_whatever_a_guest_says_can_be_written_and_read_back(text, details):
-    outcome = CallOutcome(
-        result=Result(call_id="c", name="bash", content=text), duration_s=0, details=details
-    )
-    line = encode(Head(), PLAIN.plain(outcome))
+TEXT = st.text(st.characters(exclude_categories=()))
+OBJECT = st.dictionaries(TEXT, JSON, max_size=3)
+CALL = st.builds(Call, id=TEXT, name=TEXT, arguments=OBJECT, malformed=st.none() | TEXT)
+RESULT = st.builds(Result, call_id=TEXT, name=TEXT, content=TEXT, error=st.none() | TEXT)
+PARTS = st.one_of(
+    st.builds(Text, text=TEXT), st.builds(Thinking, text=TEXT, provider=TEXT, block=OBJECT), CALL, RESULT
+)
+MESSAGE = st.builds(Message, parts=st.lists(PARTS, max_size=3).map(tuple))
+ENTRIES = st.one_of(
+    st.builds(SessionStarted, task=TEXT, policy=OBJECT),
+    st.builds(WorkspaceCopied, excluded=st.lists(TEXT, max_size=3).map(tuple)),
+    st.builds(SandboxOpened, ref=TEXT),
+    st.builds(MessageAdded, message=MESSAGE, usage=st.none() | st.builds(Usage)),
+    st.builds(CallIntent, call=CALL, rule=TEXT),
+    st.builds(CallOutcome, result=RESULT, details=OBJECT),
+    st.builds(Notice, text=TEXT),
+    st.builds(SessionEnded, reason=TEXT),
+)
+
+
+@given(ENTRIES)
+def test_whatever_is_written_is_read_back_as_append_said(entry):
+    line, record = encode(Head(), PLAIN.plain(entry))
     assert line.count(b"\n") == 1
-    assert json.loads(line)["entry"]["kind"] == "call_outcome"
-    assert PLAIN.plain(decode(line, Head()).entry) == PLAIN.plain(outcome)
+    assert json.loads(line)["entry"]["kind"] == entry.kind
+    # By their spelling, in which NaN equals itself.
+    assert repr(decode(line, Head())) == repr(record)
+    assert PLAIN.plain(record.entry) == PLAIN.plain(entry)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Notice.model_construct(level="loud", code="x", text="x"),
+        Notice.model_construct(level="info", code="x", text=None),
+        Notice.model_construct(kind="unheard_of", level="info", code="x", text="x"),
+        CallOutcome(result=Result(call_id="c", name="x", content=""), duration_s=0).model_copy(
+            update={"duration_s": 1 << 5000}
+        ),
+    ],
+)
+async def test_what_could_not_be_read_back_is_not_written(directory, entry):
+    journal = Journal.create(directory, redactor=PLAIN)
+    with pytest.raises(BadLine, match="not an entry of version 1"):
+        await journal.append_many([notice("kept out too"), entry])
+    await journal.append(notice("good"))
+    journal.close()
+    assert [record.entry.text for record in read(directory)] == ["good"]
 
 
 async def test_nesting_without_end_does_not_make_a_journal_unreadable(directory):
