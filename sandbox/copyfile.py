@@ -1,5 +1,4 @@
-"""Copying one file beneath two open directories: what a worker of `copyin` does, twenty thousand times a
-second.
+"""Copying one file beneath two open directories: what `copyin` does twenty thousand times in a few seconds.
 
 Every system call here is paid once a file, so there is one look at each side, one read for a small file, and
 the mode is only set where the umask took something from it.

@@ -1,7 +1,7 @@
 """Copy in: a private copy of the user's directory, without its credentials, and its manifest.
 
-The walk is one thread; two workers copy files by directory descriptors, since a small file costs system calls
-and not bytes. What stays out is reported with a reason: credential files, what the sandbox user may not read,
+One thread does all of it: a small file costs ten short system calls, and between threads the interpreter's
+lock changes hands at each of them, which costs more than a second core gains. What stays out is reported with a reason: credential files, what the sandbox user may not read,
 devices, FIFOs and sockets, other file systems. Symlinks are copied as they are: they resolve inside the
 container only.
 """
@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +25,10 @@ from sandbox.manifest import DIRECTORY, REWRITTEN, SYMLINK, Entry, Manifest
 from sandbox.weighing import Weighing
 
 Progress = Callable[[int, int], None]
-"""Called with the entries and bytes copied so far, now and then, from a worker; raising from it stops the
-copy.
-"""
+"""Called with the entries and bytes copied so far, now and then; raising from it stops the copy."""
 
-_WORKERS = 2
 _BATCH = 256
-_WAITING = 32
-"""Batches not copied yet; each holds two descriptors."""
+"""Files copied between two looks at the limits."""
 _SHOW_S = 0.1
 _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
 
@@ -84,10 +78,10 @@ def copy_in(
         copier = FileCopier(rules, top, uid, gid)
         run = _Run(copier, top, limits, progress, _forbidden(source, session_dir))
         try:
-            run.all(from_, to)
+            run.directory(from_, to, "", 0)
         except OverLimit:
             raise SandboxRefused(Weighing(rules, top, run.forbidden).report(from_, limits)) from None
-    # A fixed order whatever the workers did.
+    # A fixed order, whatever the file system lists first.
     entries = dict(sorted(run.entries.items()))
     _settle(destination, entries)
     excluded = sorted(run.excluded)
@@ -112,7 +106,7 @@ def _forbidden(source: Path, session_dir: Path) -> frozenset[tuple[int, int]]:
 
 
 class _Run:
-    """One walk. The walking thread owns everything; workers hand over whole batches under the lock."""
+    """One walk, depth first."""
 
     def __init__(
         self,
@@ -131,22 +125,9 @@ class _Run:
         self.targets: dict[str, str] = {}
         self.excluded: list[tuple[str, str]] = []
         self.total = 0
-        self._lock = threading.Lock()
-        self._waiting = threading.Semaphore(_WAITING)
-        self._failed: BaseException | None = None
         self._shown = time.monotonic()
 
-    def all(self, from_: int, to: int) -> None:
-        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="copy-in") as self._pool:
-            try:
-                self._directory(from_, to, "", 0)
-            except BaseException as error:
-                self._failed = error  # the workers stop as well
-                raise
-        if self._failed is not None:
-            raise self._failed
-
-    def _directory(self, from_: int, to: int, prefix: str, depth: int) -> None:
+    def directory(self, from_: int, to: int, prefix: str, depth: int) -> None:
         files: list[str] = []
         directories: list[str] = []
         with os.scandir(from_) as listing:
@@ -161,10 +142,9 @@ class _Run:
                     kind = stat.S_IFMT(item.stat(follow_symlinks=False).st_mode)
                     self._leave_out(prefix + item.name, _SPECIAL.get(kind, "special file"))
         for start in range(0, len(files), _BATCH):
-            self._submit(from_, to, prefix, files[start : start + _BATCH])
+            self._copy(from_, to, prefix, files[start : start + _BATCH])
         for name in directories:
-            if self._failed is None:
-                self._enter(from_, to, prefix + name, name, depth + 1)
+            self._enter(from_, to, prefix + name, name, depth + 1)
 
     def _enter(self, from_: int, to: int, path: str, name: str, depth: int) -> None:
         if reason := self.copier.rules.directory(path):
@@ -179,7 +159,7 @@ class _Run:
                 return self._leave_out(path, reason)
             target = self._make_directory(to, path, name, found)
             try:
-                self._directory(below, target, f"{path}/", depth)
+                self.directory(below, target, f"{path}/", depth)
             finally:
                 os.close(target)
         finally:
@@ -223,35 +203,16 @@ class _Run:
         made = os.stat(name, dir_fd=to, follow_symlinks=False)
         return self._keep([(path, entry(SYMLINK, found, made))], 0)
 
-    def _submit(self, from_: int, to: int, prefix: str, names: list[str]) -> None:
-        self._waiting.acquire()
-        descriptors = os.dup(from_), os.dup(to)
-        self._pool.submit(self._copy, *descriptors, prefix, names).add_done_callback(self._finished)
-
     def _copy(self, from_: int, to: int, prefix: str, names: list[str]) -> None:
-        """One batch, in a worker."""
-        try:
-            if self._failed is not None:
-                return
-            room = (self.limits.workspace_mb << 20) - self.total
-            done = self.copier.copy(from_, to, prefix, names, room)
-        finally:
-            os.close(from_)
-            os.close(to)
+        room = (self.limits.workspace_mb << 20) - self.total
+        done = self.copier.copy(from_, to, prefix, names, room)
+        self.excluded += done.excluded
         self._keep(done.entries, done.bytes)
-        for path, reason in done.excluded:
-            self._leave_out(path, reason)
         self._show()
 
-    def _finished(self, batch: Future[None]) -> None:
-        self._waiting.release()
-        if (error := batch.exception()) is not None and self._failed is None:
-            self._failed = error
-
     def _keep(self, entries: list[tuple[str, Entry]], size: int) -> None:
-        with self._lock:
-            self.entries.update(entries)
-            self.total += size
+        self.entries.update(entries)
+        self.total += size
         if self.total > self.limits.workspace_mb << 20 or len(self.entries) > self.limits.workspace_inodes:
             raise OverLimit
 
