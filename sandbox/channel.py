@@ -95,6 +95,7 @@ class Channel:
         self._gone: SandboxGone | None = None
         self._pinging: asyncio.Task[None] | None = None
         self._postponed = bytearray()
+        self._flushing = False
         attachment.received = self._received
         attachment.closed = self._closed
 
@@ -131,11 +132,13 @@ class Channel:
 
     def postpone(self, kind: Request, number: int) -> None:
         """For what nobody waits for: goes with the next frame, or by itself in a moment."""
-        if not self._postponed:
+        if not self._flushing:
+            self._flushing = True
             asyncio.get_running_loop().call_later(POSTPONED_S, self.flush)
         self._postponed += frame(self._epoch, kind, number)
 
     def flush(self) -> None:
+        self._flushing = False
         if self._postponed and self._gone is None:
             self.send_raw(b"")
 
