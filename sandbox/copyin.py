@@ -1,9 +1,9 @@
 """Copy in: a private copy of the user's directory, without its credentials, and its manifest.
 
 One thread does all of it: a small file costs ten short system calls, and between threads the interpreter's
-lock changes hands at each of them, which costs more than a second core gains. What stays out is reported with a reason: credential files, what the sandbox user may not read,
-devices, FIFOs and sockets, other file systems. Symlinks are copied as they are: they resolve inside the
-container only.
+lock changes hands at each of them, which costs more than a second core gains. What stays out is reported with
+a reason: credential files, what the sandbox user may not read, devices, FIFOs and sockets, other file
+systems. Symlinks are copied as they are: they resolve inside the container only.
 """
 
 from __future__ import annotations
