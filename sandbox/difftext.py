@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sandbox import beneath, manifest
-from sandbox.changes import compare
+from sandbox import beneath
+from sandbox.changes import changes
 from sandbox.choice import selected
 from sandbox.quota import opened
-from sandbox.review import Change
+from sandbox.review import Change, Review
 
 __all__ = ["diff_text", "selected", "unified"]
 
@@ -31,17 +31,21 @@ _TOTAL_CHARS = 32 << 20
 """After this much, changes are named and not shown."""
 
 
-def diff_text(session_dir: Path, paths: Sequence[str] | None = None) -> list[str]:
+def diff_text(
+    session_dir: Path, paths: Sequence[str] | None = None, *, review: Review | None = None
+) -> list[str]:
     """Lines of a unified diff from the user's directory as it is to the session's copy.
 
-    All changes in the order of the review, or those at or beneath `paths`. The lines come at once, so that a
-    pager left open does not hold the session's storage.
+    All changes in the order of the review, or those at or beneath `paths`. With `review` the tree is not
+    compared again: its changes are shown, with the content that they have by now. The lines come at once, so
+    that a pager left open does not hold the session's storage.
     """
-    known = manifest.load(session_dir)
+    if review is None:
+        review = changes(session_dir)
     lines: list[str] = []
     shown = 0
-    with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(known.source) as source:
-        for change in selected(compare(known, copy, source), paths):
+    with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(review.source) as source:
+        for change in selected(review, paths):
             if shown > _TOTAL_CHARS:
                 lines += [
                     *_names(change),

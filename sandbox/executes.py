@@ -77,9 +77,7 @@ _NAMES = {
     ),
 }  # fmt: skip
 _SUFFIXES = {
-    **dict.fromkeys(
-        (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib", ".exe", ".node", ".jar", ".class"), _COMPILED
-    ),
+    **dict.fromkeys((".so", ".pyd", ".dll", ".dylib", ".exe", ".node", ".jar", ".class"), _COMPILED),
     ".pth": _PYTHON,
     ".pyc": _BYTECODE,
     ".pyo": _BYTECODE,

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.commands.folding import Fold, folded
 from harness.commands.say import say, table
 from harness.errors import JournalError, UsageError
 from harness.lock import exclusive
@@ -26,28 +27,49 @@ LISTED = 200
 
 def diff(reference: str, paths: list[str] | None) -> int:
     directory = Store(home()).session(reference)
-    review = _review(directory)
-    chosen = set(selected(review, paths))
-    shown = 0
-    for title, section, whole in (
-        ("changed", review.ordinary, True),
-        ("RUNS ON THIS MACHINE LATER (applied only when named, or with --executable)", review.executes, True),
-        ("inside .git (applied only when named)", review.git, False),
-        ("never applied", review.blocked, False),
-    ):
-        listed = [change for change in section if change in chosen]
-        shown += len(listed)
-        if listed:
-            say(f"== {title}: {len(listed)}")
-            table(map(_row, listed[:LISTED]), indent="   ")
-            if len(listed) > LISTED:
-                say(f"   … and {len(listed) - LISTED} more")
-            names = [change.path for change in listed if change.node != "directory"]
-            for line in diff_text(directory, names) if whole and names else ():
-                say(line)
-    if not shown:
+    whole = _review(directory)
+    review = Review(whole.source, tuple(selected(whole, paths)))
+    if not review.changes:
         say("nothing changed")
+        return 0
+    _section(directory, "changed", review, review.ordinary)
+    # Whoever names a path wants to see what is in it.
+    folds, single = ([], review.executes) if paths else folded(review.executes)
+    _section(
+        directory,
+        "RUNS ON THIS MACHINE LATER (applied only when named, or with --executable)",
+        review,
+        single,
+        folds,
+    )
+    _section(directory, "inside .git (applied only when named)", review, review.git, text=False)
+    _section(directory, "never applied", review, review.blocked, text=False)
     return 0
+
+
+def _section(
+    directory: Path,
+    title: str,
+    review: Review,
+    changes: Sequence[Change],
+    folds: Sequence[Fold] = (),
+    *,
+    text: bool = True,
+) -> None:
+    total = len(changes) + sum(len(fold.changes) for fold in folds)
+    if not total:
+        return
+    say(f"== {title}: {total}")
+    table([*map(_fold_row, folds), *map(_row, changes[:LISTED])], indent="   ")
+    if len(changes) > LISTED:
+        say(f"   … and {len(changes) - LISTED} more")
+    if folds:
+        # No name of the guest's stands in what a person may paste.
+        say(f"   usermode diff {directory.name} DIRECTORY shows these one by one, with their text")
+    files = tuple(change for change in changes if change.node != "directory")
+    if text and files:
+        for line in diff_text(directory, review=Review(review.source, files)):
+            say(line)
 
 
 def apply(reference: str, paths: list[str] | None, *, force: bool, executable: bool) -> int:
@@ -80,8 +102,14 @@ def _review(directory: Path) -> Review:
     try:
         return changes_of(directory)
     except FileNotFoundError as exc:
-        missing = exc.filename or directory
-        raise UsageError(f"session {directory.name} has no changes to show: {missing} is not there") from exc
+        missing = Path(exc.filename or directory)
+        if directory in (missing, *missing.parents):
+            raise UsageError(
+                f"session {directory.name} has no changes to show: it had no workspace, or they were dropped"
+            ) from exc
+        raise UsageError(
+            f"the changes of session {directory.name} cannot be compared: {missing} is no longer there"
+        ) from exc
 
 
 @contextmanager
@@ -99,6 +127,13 @@ def _ended(directory: Path) -> Iterator[None]:
 def _row(change: Change) -> Sequence[str]:
     why = change.blocked or change.executes or (f"CONFLICT: {change.conflict}" if change.conflict else "")
     return change.kind, _name(change.path), why
+
+
+def _fold_row(fold: Fold) -> Sequence[str]:
+    kinds = {change.kind for change in fold.changes}
+    conflicts = sum(change.conflict is not None for change in fold.changes)
+    why = f"{len(fold.changes):,} files: {fold.reason}" + (f"; CONFLICTS: {conflicts:,}" if conflicts else "")
+    return kinds.pop() if len(kinds) == 1 else "several", f"{_name(fold.directory)}/", why
 
 
 def _name(path: str) -> str:

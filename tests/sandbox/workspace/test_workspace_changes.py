@@ -75,7 +75,7 @@ def test_a_file_that_became_a_directory_and_the_other_way(session: Session) -> N
 @pytest.mark.parametrize(
     "path",
     [
-        "Makefile", "src/__pycache__/app.cpython-311.pyc", "lib/_speed.so", "sub/makefile",
+        "Makefile", "src/__pycache__/app.cpython-311.pyc", "src/app.pyo", "lib/_speed.so", "sub/makefile",
         ".github/workflows/ci.yml", ".gitlab-ci.yml", "package.json", ".vscode/tasks.json",
         ".idea/workspace.xml", ".envrc", "x/evil.pth", "sitecustomize.py", "tests/conftest.py", "setup.py",
         "pyproject.toml", ".pre-commit-config.yaml", ".npmrc", ".cargo/config.toml", ".bashrc", "gradlew",
