@@ -39,7 +39,8 @@ class LoopDetector:
 
     def _repeats(self, period: int, times: int, extra: int = 0) -> bool:
         wanted = period * times + extra
-        if len(self._steps) < wanted:
+        # Nearly every step differs from the one a period ago, and that is all there is to see.
+        if len(self._steps) < wanted or self._steps[-1] != self._steps[-1 - period]:
             return False
         steps = list(self._steps)[-wanted:]
         if period > 1 and len(set(steps[-period:])) == 1:

@@ -28,6 +28,7 @@ def bounded(message: Message) -> Message:
     """
     parts: list[Part] = []
     left = MAX_MESSAGE_BYTES
+    cut = False
     for part in message.parts:
         if isinstance(part, Call):
             raw = (
@@ -39,10 +40,11 @@ def bounded(message: Message) -> Message:
             if size > min(MAX_BYTES, left):
                 head = f"{raw[:_KEPT]}… ({size:,} bytes in all)"
                 parts.append(Call(id=part.id, name=part.name, malformed=head))
+                cut = True
                 continue
             left -= size
         parts.append(part)
-    return message.model_copy(update={"parts": tuple(parts)})
+    return message.model_copy(update={"parts": tuple(parts)}) if cut else message
 
 
 def fetch(call: Call, table: Mapping[str, Syscall]) -> tuple[Syscall, Arguments]:
