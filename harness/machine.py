@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.events import WorkspaceCopied
-from sandbox.changes import changes
 from sandbox.engine import Engine
 from sandbox.lifecycle import open_sandbox
 from sandbox.protocol import Sandbox, SandboxSpec
+from sandbox.workspace.compare import changes
 
 MAX_EXCLUDED = 200
 """Paths left out of the copy that are named in the journal; the rest is counted."""

@@ -92,13 +92,17 @@ class Redactor:
         """A redacted copy of an entry, event or JSON value that is certain to be encodable as JSON.
 
         Field names and closed vocabularies of our own models stay whatever the secrets are, and so do fields
-        marked VERBATIM, which a provider wants back as they came. Numbers that JSON does not have become
-        strings, and nesting beyond DEEPEST is left out, with a word in its place.
+        marked VERBATIM, which a provider wants back as they came: only known secrets are taken from them.
+        Numbers that JSON does not have become strings, and nesting beyond DEEPEST is left out, with a word in
+        its place.
         """
-        return _plain(value, DEEPEST, self.text)
+        return _plain(value, DEEPEST, self.text, lambda text: self.exact(encodable(text)))
 
 
-def _plain(value: object, depth: int, text: Callable[[str], str]) -> Json:
+Redaction = Callable[[str], str]
+
+
+def _plain(value: object, depth: int, text: Redaction, verbatim: Redaction) -> Json:
     if isinstance(value, str):
         return text(value)
     if value is None or isinstance(value, bool):
@@ -110,25 +114,27 @@ def _plain(value: object, depth: int, text: Callable[[str], str]) -> Json:
     if depth == 0:
         return "‹nested too deeply›"
     if isinstance(value, BaseModel):
-        return _model(value, depth - 1, text)
+        return _model(value, depth - 1, text, verbatim)
     if isinstance(value, Mapping):
-        return _mapping(value, depth - 1, text)
+        return _mapping(value, depth - 1, text, verbatim)
     if isinstance(value, list | tuple):
-        return [_plain(item, depth - 1, text) for item in value]
+        return [_plain(item, depth - 1, text, verbatim) for item in value]
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
-def _model(value: BaseModel, depth: int, text: Callable[[str], str]) -> dict[str, Json]:
+def _model(value: BaseModel, depth: int, text: Redaction, verbatim: Redaction) -> dict[str, Json]:
     out: dict[str, Json] = {}
     for name, treatment in _fields(type(value)):
         item = getattr(value, name)
         if treatment != "closed":
-            item = _plain(item, depth, encodable if treatment == "verbatim" else text)
+            item = _plain(item, depth, verbatim if treatment == "verbatim" else text, verbatim)
         out[name] = item
     return out
 
 
-def _mapping(value: Mapping[object, object], depth: int, text: Callable[[str], str]) -> dict[str, Json]:
+def _mapping(
+    value: Mapping[object, object], depth: int, text: Redaction, verbatim: Redaction
+) -> dict[str, Json]:
     out: dict[str, Json] = {}
     for key, item in value.items():
         name = base = text(str(key))
@@ -136,7 +142,7 @@ def _mapping(value: Mapping[object, object], depth: int, text: Callable[[str], s
         while name in out:
             copies += 1
             name = f"{base}#{copies}"
-        out[name] = _plain(item, depth, text)
+        out[name] = _plain(item, depth, text, verbatim)
     return out
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from policies import Policy
 from sandbox.calls import Call
 from sandbox.channel import Channel, Fault
-from sandbox.copyin import CopyReport
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.files import Files
 from sandbox.frames import Living, Request, Spawn, SpawnFlag, decode_calls
 from sandbox.hardening import WORKSPACE
 from sandbox.protocol import Chunk, Command, Completed, FileStat, Progress
+from sandbox.workspace.copyin import CopyReport
 
 STDIN_INLINE = 32_768
 _CALL_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)

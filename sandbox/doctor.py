@@ -18,7 +18,7 @@ from sandbox.engine import MISSING, Engine
 from sandbox.errors import SandboxError
 from sandbox.image import NAMES, state
 from sandbox.initbinary import location
-from sandbox.quota import exact_unavailable
+from sandbox.workspace.quota import exact_unavailable
 
 Status = Literal["ok", "warn", "fail"]
 TIGHT_GB = 5

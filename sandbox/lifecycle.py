@@ -24,15 +24,15 @@ from sandbox import owner
 from sandbox.attach import Attachment
 from sandbox.channel import Channel
 from sandbox.container import DockerSandbox
-from sandbox.copyin import CopyReport, copy_in
 from sandbox.engine import Engine, ImageFacts
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
 from sandbox.initbinary import init_binary
 from sandbox.protocol import SandboxSpec
-from sandbox.quota import Storage, storage_of
-from sandbox.quota import prepare as prepare_storage
-from sandbox.watchdog import Watchdog
+from sandbox.workspace.copyin import CopyReport, copy_in
+from sandbox.workspace.quota import Storage, storage_of
+from sandbox.workspace.quota import prepare as prepare_storage
+from sandbox.workspace.watchdog import Watchdog
 
 RECORD = "sandbox.json"
 """In the session's state directory: what `attach_sandbox` needs to know of a container."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from sandbox import owner
 from sandbox.engine import Engine
 from sandbox.lifecycle import RECORD, TEMPORARY, Record
-from sandbox.quota import mounted_sessions, release
+from sandbox.workspace.quota import mounted_sessions, release
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from harness.commands.say import say, table
 from harness.errors import JournalError, UsageError
 from harness.lock import exclusive
 from harness.store import Store, home
-from sandbox.apply import apply as apply_changes
-from sandbox.changes import Change, Review
-from sandbox.changes import changes as changes_of
-from sandbox.difftext import diff_text, selected
 from sandbox.workspace import discard as discard_changes
+from sandbox.workspace.accept import apply as apply_changes
+from sandbox.workspace.compare import Change, Review
+from sandbox.workspace.compare import changes as changes_of
+from sandbox.workspace.difftext import diff_text, selected
 
 LISTED = 200
 """Changes named in a section; the rest is counted."""

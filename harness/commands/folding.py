@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sandbox.review import Change
+from sandbox.workspace.review import Change
 
 FOLDED = 20
 """More rows than this beneath one directory, for one reason, become a single row."""

@@ -13,7 +13,8 @@ from harness.commands.folding import FOLDED
 from harness.errors import UsageError
 from harness.store import Store
 from policies.schema import Limits
-from sandbox import changes, workspace
+from sandbox import workspace
+from sandbox.workspace import compare
 
 Write = Callable[..., None]
 
@@ -102,13 +103,13 @@ def test_the_copy_is_compared_once(
 ) -> None:
     write("a.txt", "Makefile")
     scans: list[int] = []
-    once = changes.compare
+    once = compare.compare
 
     def counted(*given: object) -> object:
         scans.append(1)
         return once(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(changes, "compare", counted)
+    monkeypatch.setattr(compare, "compare", counted)
     diff(session.name, None)
     shown = capsys.readouterr().out
     assert "+text of a.txt" in shown

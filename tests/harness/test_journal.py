@@ -297,7 +297,7 @@ async def test_what_a_provider_wants_back_comes_back_byte_for_byte(directory):
     journal = Journal.create(directory, redactor=Redactor({"A_KEY": "hunter2-hunter2"}))
     # Base64 of a signature looks like a credential every so often, and so may an id.
     shape = "ghp_" + "a1" * 18
-    block = {"signature": f"+/{shape}==", "hunter2-hunter2": ["hunter2-hunter2", {"é": [0.1, None]}]}
+    block = {"signature": f"+/{shape}==", "more": [shape, {"é": [0.1, None]}]}
     thought = Thinking(text=shape, provider="p", block=block)
     call = Call(id=shape, name="bash", arguments={"command": shape})
     await journal.append(MessageAdded(message=Message(role="assistant", parts=(thought, call))))
@@ -311,6 +311,14 @@ async def test_what_a_provider_wants_back_comes_back_byte_for_byte(directory):
     assert made.id == outcome.result.call_id == shape
     for redacted in (kept.text, made.arguments["command"], outcome.result.content):
         assert redacted == "‹redacted:pattern›"
+
+
+async def test_a_known_secret_does_not_reach_the_disk_in_a_thinking_block_either(directory):
+    journal = Journal.create(directory, redactor=Redactor({"A_KEY": "hunter2-hunter2"}))
+    thought = Thinking(provider="p", block={"thinking": "it is hunter2-hunter2", "hunter2-hunter2": 1})
+    await journal.append(MessageAdded(message=Message(role="assistant", parts=(thought,))))
+    journal.close()
+    assert b"hunter2" not in (directory / FILE).read_bytes()
 
 
 async def test_without_a_redactor_the_hosts_own_secrets_are_redacted(directory, monkeypatch):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sanitized import DEV, build_fuzzer, compiled, put_sources
+from sanitized import DEV, PARTS, build_fuzzer, compiled, put_sources
 
 from sandbox import Command, Sandbox, lifecycle, open_sandbox
 from sandbox.conformance import CHECKS, Check
@@ -90,9 +90,7 @@ async def test_the_fuzzer_finds_a_fault_that_is_there(dev: Sandbox) -> None:
     )
     assert check in source
     await dev.write_file("/tmp/src/spawn.c", source.replace(check, b"if (f.zero) return false;"))
-    await compiled(
-        dev, "-I. -o /tmp/fuzz fuzz/fuzz.c wire.c call.c stream.c spawn.c supervisor.c proc.c file.c sha256.c options.c"
-    )
+    await compiled(dev, f"-I. -o /tmp/fuzz fuzz/fuzz.c {PARTS}")
     done = await dev.run(Command(("/tmp/fuzz", "20", "7"), cwd="/"))
     assert done.exit_code == 99
     assert b"AddressSanitizer" in done.stderr

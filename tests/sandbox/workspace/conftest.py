@@ -9,9 +9,9 @@ import pytest
 from workspace_session import GID, UID, Session, fill
 
 from policies.schema import Limits
-from sandbox.copyin import copy_in
-from sandbox.quota import Kind, prepare
 from sandbox.workspace import discard
+from sandbox.workspace.copyin import copy_in
+from sandbox.workspace.quota import Kind, prepare
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from workspace_session import Session, fill
 
-from sandbox import beneath
-from sandbox.workspace import discard
+from sandbox.workspace import beneath, discard
 
 
 def remove(path: Path) -> None:

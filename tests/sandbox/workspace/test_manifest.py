@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox import manifest
-from sandbox.manifest import DIRECTORY, FILE, SYMLINK, AppliedLog, Entry, Manifest
+from sandbox.workspace import manifest
+from sandbox.workspace.manifest import DIRECTORY, FILE, SYMLINK, AppliedLog, Entry, Manifest
 
 NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name).map(os.fsdecode)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)

@@ -13,11 +13,11 @@ import pytest
 from workspace_session import GID, UID, Session, fill
 
 from policies.schema import Limits
-from sandbox.apply import apply
-from sandbox.changes import changes
-from sandbox.difftext import diff_text
 from sandbox.errors import SandboxRefused
-from sandbox.quota import (
+from sandbox.workspace.accept import apply
+from sandbox.workspace.compare import changes
+from sandbox.workspace.difftext import diff_text
+from sandbox.workspace.quota import (
     exact_unavailable,
     mounted_sessions,
     opened,
@@ -87,9 +87,9 @@ def test_where_mounting_is_refused_the_limit_is_watched_and_says_why(
     def refused(session_dir: Path) -> None:
         raise SandboxRefused("mount failed: not permitted")
 
-    monkeypatch.setattr("sandbox.quota.exact_unavailable", lambda: None)
-    monkeypatch.setattr("sandbox.quota._make_image", lambda image, limits: image.touch())
-    monkeypatch.setattr("sandbox.quota._mount", refused)
+    monkeypatch.setattr("sandbox.workspace.quota.exact_unavailable", lambda: None)
+    monkeypatch.setattr("sandbox.workspace.quota._make_image", lambda image, limits: image.touch())
+    monkeypatch.setattr("sandbox.workspace.quota._mount", refused)
     storage = prepare(tmp_path, LIMITS, uid=UID, gid=GID)
     assert (storage.kind, storage.inexact) == ("watched directory", "mount failed: not permitted")
     assert storage_of(tmp_path).kind == "watched directory"

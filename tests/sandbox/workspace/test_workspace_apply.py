@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from workspace_session import AS_ROOT, Session, fill
 
-from sandbox.apply import apply
-from sandbox.changes import changes, compare
-from sandbox.copyfile import copy_sparse
-from sandbox.manifest import Manifest
-from sandbox.review import Review
+from sandbox.workspace.accept import apply
+from sandbox.workspace.compare import changes, compare
+from sandbox.workspace.copyfile import copy_sparse
+from sandbox.workspace.manifest import Manifest
+from sandbox.workspace.review import Review
 
 Begin = Callable[..., Session]
 
@@ -252,7 +252,7 @@ def test_what_the_guest_changes_after_it_was_judged_does_not_cross(
         fill(source, {"src/app.py": "the user's own edit"})
         return review
 
-    monkeypatch.setattr("sandbox.apply.compare", judged_then_swapped)
+    monkeypatch.setattr("sandbox.workspace.accept.compare", judged_then_swapped)
     report = apply(session.dir)
     assert report.applied == ()
     assert dict(report.skipped) == {
@@ -272,7 +272,7 @@ def test_what_the_guest_changes_while_it_is_copied_does_not_cross(
         copy_sparse(content, target, size)
         fill(session.copy, {"README": "swapped"})
 
-    monkeypatch.setattr("sandbox.apply.copy_sparse", copied_then_changed)
+    monkeypatch.setattr("sandbox.workspace.accept.copy_sparse", copied_then_changed)
     assert dict(apply(session.dir).skipped) == {"README": "changed while it was applied"}
     assert (source / "README").read_text() == "read me\n"
     assert not list(source.rglob(".usermode*"))
@@ -331,7 +331,7 @@ def test_a_leftover_of_a_killed_run_is_cleared(
     source: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(session.copy, {"README": "changed"})
-    monkeypatch.setattr("sandbox.apply._temporary", lambda path: ".usermode-x.tmp")
+    monkeypatch.setattr("sandbox.workspace.accept._temporary", lambda path: ".usermode-x.tmp")
     fill(source, {".usermode-x.tmp": "half"})
     assert apply(session.dir).applied == ("README",)
     assert not (source / ".usermode-x.tmp").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from workspace_session import AS_ROOT, Session, fill
 
-from sandbox.changes import Change, changes
+from sandbox.workspace.compare import Change, changes
 
 Begin = Callable[..., Session]
 

@@ -12,10 +12,10 @@ import pytest
 from workspace_session import AS_ROOT, GID, UID, Session, fill
 
 from policies.schema import Limits
-from sandbox import manifest
-from sandbox.copyin import copy_in
 from sandbox.errors import SandboxRefused
-from sandbox.quota import prepare
+from sandbox.workspace import manifest
+from sandbox.workspace.copyin import copy_in
+from sandbox.workspace.quota import prepare
 
 Begin = Callable[..., Session]
 KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -227,7 +227,7 @@ def test_the_sessions_own_store_is_not_copied_into_itself(source: Path) -> None:
 def test_progress_is_told_and_can_stop_the_copy(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox.copyin._SHOW_S", -1)
+    monkeypatch.setattr("sandbox.workspace.copyin._SHOW_S", -1)
     session_dir = tmp_path / "s"
     session_dir.mkdir()
     prepare(session_dir, Limits(), uid=UID, gid=GID, kind="watched directory")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from workspace_session import Session, fill
 
-from sandbox import difftext
-from sandbox.difftext import diff_text, unified
+from sandbox.workspace import difftext
+from sandbox.workspace.difftext import diff_text, unified
 
 LINES = st.lists(st.sampled_from([b"a\n", b"b\n", b"c\n", b"\n", b"d"]), max_size=40).map(b"".join)
 

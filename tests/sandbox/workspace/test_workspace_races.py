@@ -11,10 +11,10 @@ from pathlib import Path
 
 from workspace_session import Session, fill
 
-from sandbox.apply import apply
-from sandbox.changes import changes
-from sandbox.difftext import diff_text
 from sandbox.workspace import discard
+from sandbox.workspace.accept import apply
+from sandbox.workspace.compare import changes
+from sandbox.workspace.difftext import diff_text
 
 CANARY = "host canary"
 

@@ -15,7 +15,7 @@ SCRIPT = r"""
 import os, stat, sys
 from pathlib import Path
 from policies.schema import Limits
-from sandbox import quota
+from sandbox.workspace import quota
 from sandbox.errors import SandboxRefused
 from sandbox.workspace import apply, changes, copy_in, diff_text, discard, opened, prepare, storage_of
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.copyin import CopyReport
-from sandbox.quota import Storage
+from sandbox.workspace.copyin import CopyReport
+from sandbox.workspace.quota import Storage
 
 AS_ROOT = os.geteuid() == 0
 UID = 1000 if AS_ROOT else os.geteuid()

@@ -16,14 +16,14 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from sandbox import manifest, quota
-from sandbox.apply import ApplyReport, apply
-from sandbox.changes import changes
-from sandbox.copyin import CopyReport, copy_in
-from sandbox.difftext import diff_text
-from sandbox.quota import Storage, mounted_sessions, opened, prepare, release, storage_of
-from sandbox.review import Change, Review
-from sandbox.watchdog import Watchdog
+from sandbox.workspace import manifest, quota
+from sandbox.workspace.accept import ApplyReport, apply
+from sandbox.workspace.compare import changes
+from sandbox.workspace.copyin import CopyReport, copy_in
+from sandbox.workspace.difftext import diff_text
+from sandbox.workspace.quota import Storage, mounted_sessions, opened, prepare, release, storage_of
+from sandbox.workspace.review import Change, Review
+from sandbox.workspace.watchdog import Watchdog
 
 __all__ = [
     "ApplyReport",

@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sandbox import beneath
-from sandbox.changes import changes
-from sandbox.choice import selected
-from sandbox.quota import opened
-from sandbox.review import Change, Review
+from sandbox.workspace import beneath
+from sandbox.workspace.choice import selected
+from sandbox.workspace.compare import changes
+from sandbox.workspace.quota import opened
+from sandbox.workspace.review import Change, Review
 
 __all__ = ["diff_text", "selected", "unified"]
 

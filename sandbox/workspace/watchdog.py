@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.schema import Limits
-from sandbox import beneath
+from sandbox.workspace import beneath
 
 Exceeded = Callable[[str], Awaitable[None]]
 """Called with one line that says what was exceeded and by how much."""

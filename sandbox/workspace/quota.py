@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Literal
 
 from policies.schema import Limits
-from sandbox import beneath
-from sandbox.copyin import tree_of
 from sandbox.errors import SandboxRefused
+from sandbox.workspace import beneath
+from sandbox.workspace.copyin import tree_of
 
 Kind = Literal["quota image", "watched directory"]
 

@@ -7,8 +7,8 @@ import stat
 from collections import Counter
 
 from policies.schema import Limits
-from sandbox import beneath
-from sandbox.copyfile import Rules
+from sandbox.workspace import beneath
+from sandbox.workspace.copyfile import Rules
 
 
 class Weighing:

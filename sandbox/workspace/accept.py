@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import beneath, manifest
-from sandbox.changes import compare
-from sandbox.choice import Choice
-from sandbox.copyfile import copy_sparse, umask
-from sandbox.manifest import DIRECTORY, FILE, AppliedLog, Entry
-from sandbox.quota import opened
-from sandbox.review import Change, Review, Stamp, stamp, within
+from sandbox.workspace import beneath, manifest
+from sandbox.workspace.choice import Choice
+from sandbox.workspace.compare import compare
+from sandbox.workspace.copyfile import copy_sparse, umask
+from sandbox.workspace.manifest import DIRECTORY, FILE, AppliedLog, Entry
+from sandbox.workspace.quota import opened
+from sandbox.workspace.review import Change, Review, Stamp, stamp, within
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from sandbox import beneath, secretfiles
 from sandbox.errors import SandboxRefused
-from sandbox.manifest import FILE, REWRITTEN, Entry
+from sandbox.workspace import beneath, secretfiles
+from sandbox.workspace.manifest import FILE, REWRITTEN, Entry
 
 _CHUNK = 1 << 18
 """Bytes read at once; git configuration larger than this cannot be looked through and stays out."""

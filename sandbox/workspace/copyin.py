@@ -18,11 +18,11 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from policies.schema import Limits
-from sandbox import beneath, manifest
-from sandbox.copyfile import FileCopier, OverLimit, Rules, entry, full_or, unreadable
 from sandbox.errors import SandboxRefused
-from sandbox.manifest import DIRECTORY, REWRITTEN, SYMLINK, Entry, Manifest
-from sandbox.weighing import Weighing
+from sandbox.workspace import beneath, manifest
+from sandbox.workspace.copyfile import FileCopier, OverLimit, Rules, entry, full_or, unreadable
+from sandbox.workspace.manifest import DIRECTORY, REWRITTEN, SYMLINK, Entry, Manifest
+from sandbox.workspace.weighing import Weighing
 
 Progress = Callable[[int, int], None]
 """Called with the entries and bytes copied so far, now and then; raising from it stops the copy."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from sandbox import executes
-from sandbox.review import Change, Review
+from sandbox.workspace import executes
+from sandbox.workspace.review import Change, Review
 
 
 def selected(review: Review, paths: Sequence[str] | None) -> list[Change]:

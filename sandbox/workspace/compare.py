@@ -11,10 +11,10 @@ import os
 import stat
 from pathlib import Path
 
-from sandbox import beneath, executes, manifest
-from sandbox.manifest import DIRECTORY, FILE, REWRITTEN, SYMLINK, Entry, Manifest
-from sandbox.quota import opened
-from sandbox.review import Change, Kind, Review, kind_of, stamp, unprintable, within
+from sandbox.workspace import beneath, executes, manifest
+from sandbox.workspace.manifest import DIRECTORY, FILE, REWRITTEN, SYMLINK, Entry, Manifest
+from sandbox.workspace.quota import opened
+from sandbox.workspace.review import Change, Kind, Review, kind_of, stamp, unprintable, within
 
 __all__ = ["Change", "Review", "changes", "compare"]
 
