@@ -107,6 +107,7 @@ def test_no_command_opens_a_repository_of_the_guests(tmp_path: Path, canaries: P
     )
     user.usermode("apply", "--executable", "--force")
     assert (user.project / ".gitattributes").exists()
+    assert "path = included" in (user.project / ".git" / "config").read_text()
     user.session({"command": "echo again >> tracked"})
     every_command()
     user.usermode("apply", "--force")
