@@ -86,6 +86,89 @@ class Notice(Value):
     text: str
 
 
+class PostureMeasured(Value):
+    """What probes inside found before anything else ran there. It equals the policy, or nothing starts."""
+
+    kind: Literal["posture"] = "posture"
+    probes: int
+    cached: bool
+    """Measured earlier, on the same image, policy, engine and kernel."""
+    duration_s: float
+
+
+class ApprovalAsked(Value):
+    """A question to the user, written before anybody sees it."""
+
+    kind: Literal["approval_asked"] = "approval_asked"
+    approval: Annotated[str, VERBATIM]
+    """Its name in this session, e.g. `a1`."""
+    what: Literal["call", "network", "root", "secret", "host_path", "limits"]
+    facts: tuple[tuple[str, str], ...]
+    """What would happen, label and value, in the order they are shown."""
+    said: str
+    """The model's reason, in its own words; it proves nothing."""
+    binding: Annotated[str, VERBATIM]
+    """SHA-256 over all that the answer is bound to."""
+    call_id: Annotated[str, VERBATIM] | None
+    """The call that asks, where it is known."""
+    timeout_s: float
+
+
+class ApprovalAnswered(Value):
+    kind: Literal["approval_answered"] = "approval_answered"
+    approval: Annotated[str, VERBATIM]
+    granted: bool
+    code: Literal["approved", "denied", "no_approver", "approval_timeout", "approver_error", "changed"]
+    scope: Literal["once", "session", "minutes", "always"] | None
+    by: str
+    """`terminal`, `another terminal`, `grant g1`, or nobody."""
+
+
+class GrantChanged(Value):
+    """A standing answer: given, ended by the user, or run out."""
+
+    kind: Literal["grant"] = "grant"
+    grant: Annotated[str, VERBATIM]
+    change: Literal["given", "revoked", "expired"]
+    what: str
+    """In words, for people."""
+    binding: Annotated[str, VERBATIM]
+    scope: Literal["session", "minutes", "always"]
+    until: float | None
+    """Seconds since the epoch, for `minutes`."""
+
+
+class EgressDecided(Value):
+    """A connection through the gate, or one request of it, decided; before anything is sent."""
+
+    kind: Literal["egress"] = "egress"
+    connection: int
+    protocol: Literal["connect", "http", "https", "socks5", "unknown"]
+    host: str
+    """Canonical, or what was said where it has no clear reading."""
+    port: int
+    decision: Literal["allow", "deny"]
+    rule: str
+    reason: str
+    method: str | None = None
+    path: str | None = None
+    """Without its query."""
+    address: str | None = None
+    """What was connected to."""
+    exec_id: Annotated[str, VERBATIM] | None = None
+    """The command whose descent opened it, as the container's init saw it; None where that is unknown."""
+    program: str = ""
+
+
+class EgressClosed(Value):
+    kind: Literal["egress_closed"] = "egress_closed"
+    connection: int
+    bytes_out: int
+    bytes_in: int
+    duration_s: float
+    why: str
+
+
 class SessionEnded(Value):
     kind: Literal["session_ended"] = "session_ended"
     status: Literal[
@@ -107,6 +190,12 @@ Entry = (
     | CallIntent
     | CallOutcome
     | Notice
+    | PostureMeasured
+    | ApprovalAsked
+    | ApprovalAnswered
+    | GrantChanged
+    | EgressDecided
+    | EgressClosed
     | SessionEnded
 )
 

@@ -91,6 +91,38 @@ def check_host_pattern(pattern: str) -> str:
     return "*." + host if name != pattern else host
 
 
+PRESETS = ("@apt", "@npm", "@pip")
+"""Stand for the hosts that a tool is configured for on the user's machine; expanded when a session starts."""
+
+
+def check_host_entry(entry: str) -> str:
+    """A host pattern, with `:port` if it names one, or a preset; in canonical form. ValueError otherwise."""
+    if entry.startswith("@"):
+        if entry not in PRESETS:
+            raise ValueError(f"{entry} is no preset; there are {', '.join(PRESETS)}")
+        return entry
+    host, port = split_entry(entry)
+    host = check_host_pattern(host)
+    if port is None:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_entry(entry: str) -> tuple[str, int | None]:
+    """The host pattern and the port of an entry of `network.allow`. ValueError for a port out of range."""
+    host, separator, port = entry.rpartition(":")
+    if not separator or (":" in host and not host.endswith("]")):
+        return entry.removeprefix("[").removesuffix("]"), None
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
+        raise ValueError("after the colon stands a port, 1 to 65535")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def check_address_range(text: str) -> str:
+    """An address, or a network such as `10.0.0.0/8`, in canonical form. ValueError otherwise."""
+    return str(ipaddress.ip_network(text))
+
+
 def host_matches(pattern: str, host: str) -> bool:
     """Match a canonical host; `*.x` is every name below x, but neither x itself nor an address."""
     if pattern.startswith("*."):
@@ -101,6 +133,15 @@ def host_matches(pattern: str, host: str) -> bool:
 def host_covers(wide: str, narrow: str) -> bool:
     """Whether every host that `narrow` matches is one that `wide` matches."""
     return wide == narrow or host_matches(wide, narrow.removeprefix("*."))
+
+
+def entry_covers(wide: str, narrow: str) -> bool:
+    """Whether every host and port that the entry `narrow` names is one that `wide` names."""
+    if wide == narrow or wide.startswith("@") or narrow.startswith("@"):
+        return wide == narrow
+    (host, port), (other, its_port) = split_entry(wide), split_entry(narrow)
+    # Without a port an entry means those of `network.ports`: neither more nor less than another without.
+    return port == its_port and host_covers(host, other)
 
 
 def _parts(path: str) -> list[str]:

@@ -10,11 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from policies.patterns import check_host_pattern, check_path_pattern
+from policies.patterns import (
+    check_address_range,
+    check_host_entry,
+    check_host_pattern,
+    check_path_pattern,
+)
 
 Action = Literal["allow", "ask", "deny"]
 SeccompProfile = Literal["strict", "default", "debug"]
 Capability = Literal["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "NET_BIND_SERVICE"]
+SudoKind = Literal["network", "root", "secret", "host_path", "limits"]
 Positive = Annotated[int, Field(gt=0, le=10**12)]
 Megabytes = Annotated[int, Field(gt=0, le=16 << 20)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
@@ -37,6 +43,9 @@ def _command_words(text: str) -> str:
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
 Reason = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
 Host = Annotated[str, AfterValidator(check_host_pattern)]
+HostEntry = Annotated[str, AfterValidator(check_host_entry)]
+AddressRange = Annotated[str, AfterValidator(check_address_range)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
 PathGlob = Annotated[str, AfterValidator(check_path_pattern)]
 CommandWords = Annotated[
     str, Field(min_length=1, max_length=1000), AfterValidator(_printable), AfterValidator(_command_words)
@@ -88,18 +97,51 @@ class Limits(Frozen):
     cost_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Needs a model with a known price."""
     calls_at_once: Annotated[int, Field(ge=1, le=64)] = 8
+    connections: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Open at once through the gate; one more waits."""
+    connect_s: Seconds = 10
+    """For resolving a name and reaching one of its addresses."""
+    idle_s: Seconds = 300
+    """A connection on which nothing moves for this long is closed."""
+    egress_mb: Megabytes = 256
+    """Sent out through the gate, by the whole session."""
+    ingress_mb: Megabytes = 4096
+    """Received through the gate, by the whole session."""
+
+
+class RequestRule(Frozen):
+    """What may be asked of a host. One that is named here takes only requests that a rule of it allows."""
+
+    host: Host
+    methods: tuple[Annotated[str, Field(pattern=r"^[A-Z]{1,20}$")], ...] = ("GET", "HEAD")
+    paths: tuple[PathGlob, ...] = ("/**",)
+    """Globs over the normalised path, without the query."""
+    reason: Reason
 
 
 class Network(Frozen):
     """Hosts the session may reach. An empty list allows none."""
 
-    allow: tuple[Host, ...] = ()
+    allow: tuple[HostEntry, ...] = ()
+    """`example.org`, `*.example.org`, an address, each with `:port` if it is meant.
+    `@pip`, `@npm` and `@apt` are the hosts that those tools are configured for on this machine."""
     ask: bool = False
     """Ask about a host that is not listed, instead of refusing it."""
+    ports: tuple[Port, ...] = (80, 443)
+    """Meant by an entry that names none."""
+    addresses: tuple[AddressRange, ...] = ()
+    """Private addresses or networks that an allowed name may resolve to; without it, none."""
+    intercept: bool = False
+    """Look into TLS with an authority of the session's own: for rules on requests and bound secrets."""
+    requests: tuple[RequestRule, ...] = ()
+    ca_file: Annotated[Text, Field(pattern="^/")] | None = None
+    """Certificates (PEM, on the host) trusted beside the system's, inside and by the gate."""
 
 
 class Workspace(Frozen):
-    mode: Literal["copy"] = "copy"
+    mode: Literal["copy", "overlay", "bind"] = "copy"
+    """`copy` is private; `overlay` is as private and instant, on a local engine; `bind` is the
+    user's own directory, for work that is trusted."""
     exclude: tuple[Pattern, ...] = ()
     """Patterns left out of the copy, beside the built-in list of credential files (gitignore syntax)."""
     include: tuple[Pattern, ...] = ()
@@ -109,16 +151,45 @@ class Workspace(Frozen):
 class Container(Frozen):
     image: Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$")] = "usermode/base"
     runtime: Literal["runc", "runsc"] = "runc"
+    require_runtime: Literal["runc", "runsc"] | None = None
+    """Refuse to start under any other."""
     seccomp: SeccompProfile = "strict"
     user: Literal["sandbox", "root"] = "sandbox"
     """`root` is uid 0 inside the container, still with only the capabilities listed here."""
     writable_root: bool = False
     capabilities: tuple[Capability, ...] = ()
+    """What root inside may do, whether the session's user is root or a root command was approved."""
+
+
+class Secret(Frozen):
+    """A secret that stays on the host: inside stands a sentinel, and the gate puts the value in its place."""
+
+    name: EnvName
+    """The variable inside that holds the sentinel."""
+    host: Host
+    """The only host that gets the value."""
+    from_env: EnvName | None = None
+    """The variable of the host that holds the value; without one, of the same name."""
+    header: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")] = "Authorization"
+    """The one request header in which the sentinel is replaced, also inside Basic credentials."""
+    ask: bool = False
+    """Only after the user approved its use (`sudo`)."""
 
 
 class Secrets(Frozen):
     env: tuple[EnvName, ...] = ()
     """Names of host environment variables that are copied into the container as they are."""
+    bound: tuple[Secret, ...] = ()
+
+
+class Sudo(Frozen):
+    """What the model may ask the user for. Whatever is not named cannot be asked for."""
+
+    may_ask: tuple[SudoKind, ...] = ("network", "root", "secret", "host_path", "limits")
+    timeout_s: Seconds = 300
+    """A question that nobody answers for this long is answered no."""
+    host_paths: tuple[PathGlob, ...] = ()
+    """Host files and directories the model may ask to be given a copy of."""
 
 
 class When(Frozen):
@@ -154,6 +225,7 @@ class Policy(Frozen):
     workspace: Workspace = Workspace()
     container: Container = Container()
     secrets: Secrets = Secrets()
+    sudo: Sudo = Sudo()
     rules: tuple[Rule, ...] = ()
     """Deny beats ask beats allow, whatever the order."""
     unmatched: Literal["deny", "ask"] = "deny"

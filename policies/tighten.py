@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.errors import printable
-from policies.patterns import host_covers
+from policies.patterns import entry_covers
 from policies.schema import Policy
 
 _SAFEST_FIRST: Mapping[str, tuple[object, ...]] = {
     "network.ask": (False, True),
+    "workspace.mode": ("copy", "overlay", "bind"),
+    "container.require_runtime": ("runsc", "runc", None),
     "container.runtime": ("runsc", "runc"),
     "container.seccomp": ("strict", "default", "debug"),
     "container.user": ("sandbox", "root"),
@@ -35,7 +37,7 @@ def tighten(base: Policy, project: Policy) -> Tightened:
     """`base` with whatever of `project` is tighter; only fields that the project's file sets count."""
     ignored: list[str] = []
     update: dict[str, Any] = {}
-    for table in ("limits", "network", "workspace", "container", "secrets"):
+    for table in ("limits", "network", "workspace", "container", "secrets", "sudo"):
         if table in project.model_fields_set:
             ours, theirs = getattr(base, table), getattr(project, table)
             fields = {
@@ -66,7 +68,7 @@ def _tighter(key: str, ours: Any, theirs: Any, ignored: list[str]) -> Any:
             refuse(theirs)
             return ours
         return theirs
-    if key.startswith("limits."):
+    if key.startswith("limits.") or key == "sudo.timeout_s":
         if theirs is None or (ours is not None and theirs > ours):
             if theirs != ours:
                 refuse("no limit" if theirs is None else theirs)
@@ -76,10 +78,10 @@ def _tighter(key: str, ours: Any, theirs: Any, ignored: list[str]) -> Any:
         return _joined(ours, theirs)
     if key == "network.allow":
         # The intersection of two sets of hosts: each side's patterns that the other side covers.
-        kept = _keep(theirs, lambda host: any(host_covers(mine, host) for mine in ours))
-        narrowed = _keep(ours, lambda host: any(host_covers(other, host) for other in theirs))
+        kept = _keep(theirs, lambda host: any(entry_covers(mine, host) for mine in ours))
+        narrowed = _keep(ours, lambda host: any(entry_covers(other, host) for other in theirs))
         for host in theirs:
-            if host not in kept and not any(host_covers(host, mine) for mine in ours):
+            if host not in kept and not any(entry_covers(host, mine) for mine in ours):
                 refuse(host)
         return _joined(kept, narrowed)
     if isinstance(ours, tuple):

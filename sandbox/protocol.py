@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,8 @@ class SandboxSpec:
     """Name used in labels and in the container's name; without one, a random one."""
     runtime: Literal["runc", "runsc"] | None = None
     """Without one, the policy's."""
+    gate: Gatekeeper | None = None
+    """Without one there is no way out, whatever the policy allows."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,56 @@ class FileStat:
     mtime_ns: int
     target: str | None = None
     """Of a symlink."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who inside opened a connection, as init read it from the kernel at that moment."""
+
+    call_id: str | None
+    """The call from which the process descends, also as a job; None where it could not be told."""
+    pid: int | None
+    program: str = ""
+    """Its words, joined by spaces, at most 256 bytes: hostile text."""
+
+
+class Connection(Protocol):
+    """A byte stream to or from a program inside, over the wire. Each direction has a window of its own."""
+
+    @property
+    def origin(self) -> Origin: ...
+
+    async def receive(self) -> bytes:
+        """The next bytes from inside, at most 64 KiB; b"" when that side has said all. ConnectionError when
+        it broke."""
+
+    async def send(self, data: bytes) -> None:
+        """To the program inside; waits while it does not read. ConnectionError once nobody can read it."""
+
+    async def end(self) -> None:
+        """Nothing more will be sent; what the other side says is still received."""
+
+    def abort(self) -> None:
+        """Let go of it at once, both ways. Idempotent."""
+
+
+class Gatekeeper(Protocol):
+    """Where connections out of a sandbox lead: the only way out there is."""
+
+    @property
+    def port(self) -> int:
+        """On the loopback inside."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What tells the programs inside where the gate is."""
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Files that are put inside before the first command: certificates."""
+
+    async def serve(self, connection: Connection) -> None:
+        """Carry one connection to its end. Must not raise, except when it is cancelled."""
 
 
 class Process(Protocol):
@@ -194,6 +246,15 @@ class Sandbox(Protocol):
 
     async def jobs(self) -> Mapping[str, int]:
         """Call ids that have living processes, with their number."""
+
+    async def listen(self, port: int, serve: Callable[[Connection], Awaitable[None]]) -> None:
+        """Take connections to this port of the loopback inside; each is served in a task of its own.
+
+        OSError(EADDRINUSE) when the port is taken. It ends with the sandbox.
+        """
+
+    async def connect(self, port: int) -> Connection:
+        """To a program that listens on the loopback inside. ConnectionRefusedError when none does."""
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
         """Regular files only; ValueError for a FIFO, socket or device, OSError(EFBIG) past the policy's
