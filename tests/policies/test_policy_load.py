@@ -73,7 +73,7 @@ def test_an_unknown_profile_lists_those_there_are():
         ("limits = 5\n", 1, "limits", ""),
         ("limits = []\n", 1, "limits", ""),
         ("[network]\nallow = 'no'\n", 2, "network.allow", "not \"no\""),
-        ("[network]\nallow = [\n'a.test',\n'b.test:0',\n]\n", 2, "network.allow[2]", "without a port"),
+        ("[network]\nallow = [\n'a.test',\n'b.test:0',\n]\n", 2, "network.allow[2]", "1 to 65535"),
         ("[network]\nallow = ['*']\n", 2, "network.allow[1]", "a host is a name"),
         ("[network]\nask = 'no'\n", 2, "network.ask", "boolean"),
         ("[container]\nprivileged = true\n", 2, "container.privileged", "unknown key `privileged`"),
