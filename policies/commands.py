@@ -8,9 +8,7 @@ such a program may do is the sandbox's job.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
-from policies.shell import Parsed, Words, loose_words, word_places
+from policies.shell import Parsed, Words, bare, mentions
 
 # Programs that run what they are told to: shells, interpreters, wrappers, builders, runners, editors, pagers.
 _RUNS_OTHERS = """
@@ -75,13 +73,13 @@ _FIND_ACTS = ("-exec", "-ok", "-delete", "-fprint", "-fls", "-files0")
 def covers(rule: str, command: Words) -> bool:
     """Whether an allow rule's words are consent to this command."""
     words = tuple(rule.split(" "))
-    extra = command[len(words) :]
     if command[: len(words)] != words:
         return False
+    extra = command[len(words) :]
     if not extra:
         return True
     program = _program(words[0])
-    if program in _EXACT or program.rstrip("0123456789.-") in _EXACT:
+    if _runs_others(program):
         return False
     if program == "git" and (len(words) < 2 or words[1] not in _GIT_READS):
         return False
@@ -97,14 +95,14 @@ def may_mean(rule: str, parsed: Parsed) -> bool:
     """Whether a deny or ask rule's words could be what this line does. Advisory: lines can hide better."""
     words = rule.split(" ")
     if parsed.commands is None:
-        return _in_order(words, parsed.places)
+        return mentions(_named(words), parsed.bare)
     return any(_meant_by(words, command) for command in parsed.commands)
 
 
 def _meant_by(words: list[str], command: Words) -> bool:
     program = _program(command[0])
-    if program in _EXACT or program.rstrip("0123456789.-") in _EXACT:
-        return _in_order(words, word_places(loose_words(" ".join(command))))
+    if _runs_others(program):
+        return mentions(_named(words), bare(" ".join(command)))
     if _program(words[0]) != program:
         return False
     rest = words[1:]
@@ -123,16 +121,13 @@ def _meant_by(words: list[str], command: Words) -> bool:
     return not rest
 
 
-def _in_order(words: list[str], places: dict[str, list[int]]) -> bool:
-    """Whether the words stand anywhere, in this order, with anything between them."""
-    at = -1
-    for word in loose_words(" ".join([_program(words[0]), *words[1:]])):
-        found = places.get(word, [])
-        after = bisect_right(found, at)
-        if after == len(found):
-            return False
-        at = found[after]
-    return True
+def _named(words: list[str]) -> str:
+    """The rule's words, its program without a path."""
+    return " ".join([_program(words[0]), *words[1:]])
+
+
+def _runs_others(program: str) -> bool:
+    return program in _EXACT or program.rstrip("0123456789.-") in _EXACT
 
 
 def _program(word: str) -> str:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tree_sitter import Language, Node
+    from tree_sitter import Node, Parser
 
 Words = tuple[str, ...]
 
 MAX_CHARS = 16 << 10
-"""Longer lines are unparsed: no plain command needs more, and the time to decide stays bounded."""
+MAX_COMMANDS = 200
+MAX_WORDS = 2000
+"""Lines with more are unparsed: no plain command line needs it, and the time to decide stays bounded."""
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t]+)|(?P<newline>\n)|(?P<op>&&|\|\||;|\|)
@@ -80,9 +82,9 @@ class Parsed:
     text: str
 
     @cached_property
-    def places(self) -> dict[str, list[int]]:
-        """Where in the text each thing stands that could be a word: for refusals, not for consent."""
-        return word_places(loose_words(self.text))
+    def bare(self) -> str:
+        """The text without quotes and backslashes: for refusals, not for consent."""
+        return bare(self.text)
 
 
 def parse(text: str) -> Parsed:
@@ -95,20 +97,37 @@ def parse(text: str) -> Parsed:
     return Parsed(read, "", text)
 
 
-def loose_words(text: str) -> Words:
-    """Split at everything that separates words anywhere in the shell, inside quotes too."""
-    bare = text.replace("\\\n", "").translate(str.maketrans("", "", "\"'\\"))
-    return tuple(word for word in re.split(r"[\s;|&()<>$`{}=,!*?\[\]~#]+", bare) if word)
+def bare(text: str) -> str:
+    """What quoting hides is in plain sight here: `'r'm` and `\\rm` are `rm`."""
+    return text.replace("\\\n", "").replace('"', "").replace("'", "").replace("\\", "")
 
 
-def word_places(words: Words) -> dict[str, list[int]]:
-    """The ascending places of each word; a path is also the name it ends in."""
-    places: dict[str, list[int]] = {}
-    for place, word in enumerate(words):
-        places.setdefault(word, []).append(place)
-        if "/" in word:
-            places.setdefault(word.rsplit("/", 1)[1], []).append(place)
-    return places
+def mentions(words: str, text: str) -> bool:
+    """Whether these words stand anywhere in a bare text, in this order, with anything between them.
+
+    A word is what stands between any two characters that separate words anywhere in the shell, inside quotes
+    too; a path is also the name it ends in. Linear in the text, whatever both are.
+    """
+    at = 0
+    for pattern in _word_patterns(words):
+        found = pattern.search(text, at)
+        if found is None:
+            return False
+        at = found.end()
+    return True
+
+
+_SEPARATORS = r"\s;|&()<>$`{}=,!*?\[\]~#"
+
+
+@lru_cache(maxsize=1024)
+def _word_patterns(words: str) -> tuple[re.Pattern[str], ...]:
+    # What stands before a word is looked at last, so that the search can begin with its letters.
+    return tuple(
+        re.compile(f"{word}(?![^{_SEPARATORS}])(?<![^{_SEPARATORS}/]{word})")
+        for word in map(re.escape, re.split(f"[{_SEPARATORS}]+", bare(words)))
+        if word
+    )
 
 
 def _scan(text: str) -> tuple[Words, ...] | str:
@@ -118,7 +137,7 @@ def _scan(text: str) -> tuple[Words, ...] | str:
     commands: list[Words] = []
     words: list[str] = []
     pending = ""  # An operator that still needs a command on its right.
-    at = 0
+    at = count = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
@@ -128,12 +147,17 @@ def _scan(text: str) -> tuple[Words, ...] | str:
         if kind == "word":
             if not words and (_ASSIGNMENT.match(token) or token in _RESERVED):
                 return f"it begins a command with `{token[:40]}`"
-            words.append("".join(p if p[0] not in "'\"" else p[1:-1] for p in _PIECE.findall(token)))
+            words.append(_unquoted(token) if "'" in token or '"' in token else token)
+            count += 1
+            if count > MAX_WORDS:
+                return f"it has more than {MAX_WORDS} words"
             continue
         if kind == "space":
             continue
         if words:
             commands.append(tuple(words))
+            if len(commands) > MAX_COMMANDS:
+                return f"it has more than {MAX_COMMANDS} commands"
             words, pending = [], ""
         elif kind == "op":
             return f"nothing stands before `{token}`"
@@ -146,6 +170,10 @@ def _scan(text: str) -> tuple[Words, ...] | str:
     return tuple(commands) or "it is empty"
 
 
+def _unquoted(token: str) -> str:
+    return "".join(p if p[0] not in "'\"" else p[1:-1] for p in _PIECE.findall(token))
+
+
 def _outside(char: str) -> str:
     if char in _UNPARSED_CHARS:
         return f"it has {_UNPARSED_CHARS[char]}"
@@ -153,18 +181,16 @@ def _outside(char: str) -> str:
 
 
 @cache
-def _language() -> Language:
+def _parser() -> Parser:
     import tree_sitter_bash
-    from tree_sitter import Language
+    from tree_sitter import Language, Parser
 
-    return Language(tree_sitter_bash.language())
+    return Parser(Language(tree_sitter_bash.language()))
 
 
 def _grammar_reading(text: str) -> tuple[Words, ...] | None:
     """What tree-sitter reads: every node must be of a kind the subset has."""
-    from tree_sitter import Parser
-
-    root = Parser(_language()).parse(text.encode()).root_node
+    root = _parser().parse(text.encode()).root_node
     if root.has_error:
         return None
     commands: list[Words] = []
@@ -184,15 +210,15 @@ def _grammar_reading(text: str) -> tuple[Words, ...] | None:
 
 
 def _word(node: Node) -> str | None:
+    kind, children = node.type, node.children
     text = (node.text or b"").decode()
-    kinds = [child.type for child in node.children]
-    if node.type in ("word", "number") and not kinds:
+    if kind in ("word", "number") and not children:
         return text
-    if node.type == "raw_string":
+    if kind == "raw_string":
         return text[1:-1]
-    if node.type == "string" and set(kinds) <= {'"', "string_content"}:
+    if kind == "string" and all(child.type in ('"', "string_content") for child in children):
         return text[1:-1]
-    if node.type in ("command_name", "concatenation"):
-        parts = [_word(child) for child in node.children]
+    if kind in ("command_name", "concatenation"):
+        parts = [_word(child) for child in children]
         return None if None in parts else "".join(part for part in parts if part is not None)
     return None
