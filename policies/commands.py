@@ -91,6 +91,18 @@ def covers(rule: str, command: Words) -> bool:
     return not any(_is_option(word, refused) for word in extra)
 
 
+def keeps_meaning(command: Words) -> bool:
+    """Whether consent to exactly these words may be kept for good: they mean the same tomorrow.
+
+    Not those of a program that runs what it is told or finds (shells, interpreters, wrappers, builders), of a
+    program named by a path, nor of git with options before its command.
+    """
+    program, *rest = command
+    if "/" in program or _runs_others(program):
+        return False
+    return program != "git" or bool(rest and not rest[0].startswith("-"))
+
+
 def may_mean(rule: str, parsed: Parsed) -> bool:
     """Whether a deny or ask rule's words could be what this line does. Advisory: lines can hide better."""
     words = rule.split(" ")
