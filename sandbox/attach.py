@@ -125,7 +125,8 @@ class Attachment(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait while more than HIGH_WATER bytes have not been taken."""
-        await self._writable.wait()
+        while not self._writable.is_set():  # of all that were waiting, the first may have filled it again
+            await self._writable.wait()
 
     def close(self) -> None:
         if self._transport is not None:

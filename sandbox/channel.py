@@ -96,6 +96,8 @@ class Channel:
         self._pinging: asyncio.Task[None] | None = None
         self._postponed = bytearray()
         self._flushing = False
+        self.streams: Waiter | None = None
+        """Who hears what is said of connections."""
         attachment.received = self._received
         attachment.closed = self._closed
 
@@ -174,6 +176,10 @@ class Channel:
         finally:
             del self._waiters[number]
 
+    def number(self) -> int:
+        """One that no request has had."""
+        return next(self._numbers)
+
     def listen(self, number: int, waiter: Waiter) -> None:
         """Replies under this number go to `waiter`, one that came before it included."""
         if self._gone is not None:
@@ -207,6 +213,10 @@ class Channel:
 
     def _received(self, data: bytes | memoryview) -> None:
         for reply in self._parser.feed(data):
+            if reply.type >= Reply.OPENED:
+                if self.streams is not None:
+                    self.streams.heard(reply)
+                continue
             waiter = self._waiters.get(reply.id if reply.type != Reply.WELCOME else 0)
             if waiter is not None:
                 waiter.heard(reply)
@@ -222,6 +232,8 @@ class Channel:
         for waiter in list(self._waiters.values()):
             waiter.lost(self._gone)
         self._waiters.clear()
+        if self.streams is not None:
+            self.streams.lost(self._gone)
 
 
 class _Greeting:

@@ -16,7 +16,8 @@ from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.files import Files
 from sandbox.frames import Living, Request, Spawn, SpawnFlag, decode_calls
 from sandbox.hardening import WORKSPACE
-from sandbox.protocol import Chunk, Command, Completed, FileStat, Progress
+from sandbox.protocol import Chunk, Command, Completed, Connection, FileStat, Progress
+from sandbox.streams import Streams
 from sandbox.workspace.copyin import CopyReport
 
 STDIN_INLINE = 32_768
@@ -44,6 +45,7 @@ class DockerSandbox:
 
     def __post_init__(self) -> None:
         self._files = Files(self.channel, self.policy.limits.file_bytes)
+        self._streams = Streams(self.channel)
         self._environment = {name: _bytes(f"{name}={value}") for name, value in self.environment.items()}
 
     # --- commands ---
@@ -241,6 +243,16 @@ class DockerSandbox:
             for call_id in await self.jobs():
                 self.channel.send(Request.KILL, _number(call_id))
 
+    # --- connections ---
+
+    async def listen(self, port: int, serve: Callable[[Connection], Awaitable[None]]) -> None:
+        self._standing()
+        await self._streams.listen(port, serve)
+
+    async def connect(self, port: int) -> Connection:
+        self._standing()
+        return await self._streams.connect(port)
+
     # --- files ---
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
@@ -270,6 +282,7 @@ class DockerSandbox:
         return not self._closed and self.channel.gone is None
 
     async def detach(self) -> str:
+        await self._streams.close()
         await self.channel.ask(Request.LEASE, int(LEASE_DETACHED_S * 1000).to_bytes(8, "little"))
         self._closed = True
         await self.detached()
@@ -279,6 +292,7 @@ class DockerSandbox:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
+            await self._streams.close()
             with contextlib.suppress(SandboxGone):
                 self.channel.send(Request.SHUTDOWN, 0)
                 await asyncio.sleep(0)

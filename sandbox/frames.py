@@ -19,12 +19,18 @@ FRAME_MAX = 65_536
 REQUEST_MAX = 5 * FRAME_MAX
 STDIN_WINDOW = 65_536
 STREAM_WINDOW = 256 * 1024
+CONN_WINDOW = 512 * 1024
+"""Bytes of one connection in flight, each way."""
+CONN_OURS = 1 << 63
+"""The numbers of connections that init accepted begin here; below are those the host asked for."""
+MAX_CONNS = 256
 
 _HEADER = struct.Struct("<IIBBHIQ")
 _TRAILER = struct.Struct("<I")
 _SPAWN = struct.Struct("<IIIIQHHHHII")
 _RESULT = struct.Struct("<iiII6QII")
 _FACTS = struct.Struct("<QqIHH")
+_OPENED = struct.Struct("<HHiQ")
 OVERHEAD = _HEADER.size + _TRAILER.size
 PADDING = bytes(FRAME_MAX + OVERHEAD)
 """Completes whatever a host that died left half said, so that the magic after it is seen."""
@@ -50,6 +56,11 @@ class Request(IntEnum):
     PING = 17
     LEASE = 18
     SHUTDOWN = 19
+    LISTEN = 20
+    CONNECT = 21
+    STREAM = 22
+    STREAM_CREDIT = 23
+    STREAM_ABORT = 24
 
 
 class Reply(IntEnum):
@@ -60,6 +71,10 @@ class Reply(IntEnum):
     STDIN_CREDIT = 69
     DATA = 70
     OK = 71
+    OPENED = 72
+    STREAM_DATA = 73
+    STREAM_TAKEN = 74
+    STREAM_BROKEN = 75
 
 
 MORE, END = 1, 2
@@ -180,6 +195,16 @@ class Spawn:
 
     def encode(self, epoch: int, number: int) -> bytes:
         """One frame, or several that belong together. ValueError when it cannot be asked for."""
+        body = self.body()
+        parts = [body[at : at + FRAME_MAX] for at in range(0, len(body), FRAME_MAX)]
+        last = len(parts) - 1
+        return b"".join(
+            frame(epoch, Request.SPAWN, number, part, flag=MORE if at < last else 0)
+            for at, part in enumerate(parts)
+        )
+
+    def body(self) -> bytes:
+        """What the frames carry together. ValueError when it cannot be asked for."""
         strings = [self.cwd, *self.argv, *self.env]
         joined = b"\0".join(strings)
         if joined.count(b"\0") != len(strings) - 1:
@@ -199,12 +224,7 @@ class Spawn:
             raise ValueError(
                 f"a command holds at most {REQUEST_MAX} bytes in all; put the rest in a file or in stdin"
             )
-        parts = [body[at : at + FRAME_MAX] for at in range(0, len(body), FRAME_MAX)]
-        last = len(parts) - 1
-        return b"".join(
-            frame(epoch, Request.SPAWN, number, part, flag=MORE if at < last else 0)
-            for at, part in enumerate(parts)
-        )
+        return body
 
 
 class Result(NamedTuple):
@@ -276,6 +296,46 @@ def decode_calls(payload: bytes) -> list[Living]:
     if len(payload) != 8 + 16 * count:
         raise WireError("the sandbox broke the protocol: a list of calls of the wrong length")
     return [Living(*struct.unpack_from("<QII", payload, 8 + 16 * at)) for at in range(count)]
+
+
+class Opened(NamedTuple):
+    """What OPENED says of a connection. Port 0 is one that the host asked for."""
+
+    port: int
+    pid: int
+    call: int
+    """0 when it could not be told."""
+    program: bytes
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Opened:
+        if not _OPENED.size <= len(payload) <= _OPENED.size + 256:
+            raise WireError("the sandbox broke the protocol: a connection of the wrong length")
+        port, zero, pid, call = _OPENED.unpack_from(payload)
+        if zero or pid < 0:
+            raise WireError("the sandbox broke the protocol: a connection of nobody")
+        return cls(port, pid, call, payload[_OPENED.size :])
+
+
+def decode_count(payload: bytes) -> int:
+    """Of STREAM_TAKEN: bytes so far."""
+    if len(payload) != 8:
+        raise WireError("the sandbox broke the protocol: a short credit")
+    return int.from_bytes(payload, "little")
+
+
+def port_request(port: int) -> bytes:
+    return port.to_bytes(2, "little")
+
+
+def stream_frames(epoch: int, number: int, data: memoryview) -> bytes:
+    """STREAM frames that carry all of it, in one piece."""
+    trailer = _TRAILER.pack(epoch)
+    parts: list[bytes | memoryview] = []
+    for at in range(0, len(data), FRAME_MAX):
+        piece = data[at : at + FRAME_MAX]
+        parts += (_HEADER.pack(epoch, len(piece), Request.STREAM, 0, 0, 0, number), piece, trailer)
+    return b"".join(parts)
 
 
 def read_request(path: bytes, offset: int, limit: int) -> bytes:

@@ -349,6 +349,14 @@ void calls_list(uint64_t id, uint8_t type) {
     wire_send(type, FLAG_END, id, 8 + 16 * (size_t)listed);
 }
 
+int calls_roots(pid_t roots[MAX_CALLS], uint64_t ids[MAX_CALLS]) {
+    for (int i = 0; i < used; i++) {
+        roots[i] = calls[i].state == UNUSED ? 0 : supervisor_pid(calls[i].supervisor);
+        ids[i] = calls[i].id;
+    }
+    return used;
+}
+
 /* A new host: it is told every result again, and gets what was carried from its last credit on. */
 void calls_reconnected(void) {
     for (int i = 0; i < used; i++) {

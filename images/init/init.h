@@ -8,6 +8,8 @@
  * stream.c what a command writes: kept, spilled, counted, or carried with credit
  * proc.c   who descends from whom, and ending all of it
  * file.c   read, write, stat, list
+ * conn.c   connections on the loopback, carried to the host and back
+ * origin.c who inside opened one
  * sha256.c the digest that compare-and-swap names
  *
  * No allocation on a path the guest controls: tables are fixed, buffers of a size the host named are mapped lazily.
@@ -38,15 +40,19 @@ enum {
     MAX_ARGS = 4096,
     MAX_ENV = 1024,
     MAX_PROCESSES = 65536,
+    MAX_LISTENERS = 16,
+    MAX_CONNS = 256,              /* accepted and opened ones together */
+    CONN_POLLFDS = MAX_LISTENERS + MAX_CONNS,
+    CONN_WINDOW = 512 * 1024,     /* bytes of one connection in flight, each way */
 };
 
 /* Requests, host to init. */
 enum {
     HELLO = 1, SPAWN, STDIN, SIGNAL, KILL, ACK, CREDIT, PEEK, FETCH, RESIZE, READ, WRITE, WRITE_DATA, STAT, LIST,
-    CALLS, PING, LEASE, SHUTDOWN,
+    CALLS, PING, LEASE, SHUTDOWN, LISTEN, CONNECT, STREAM, STREAM_CREDIT, STREAM_ABORT,
 };
 /* Replies, init to host. */
-enum { WELCOME = 65, OUTPUT, DONE, FAIL, STDIN_CREDIT, DATA, OK };
+enum { WELCOME = 65, OUTPUT, DONE, FAIL, STDIN_CREDIT, DATA, OK, OPENED, STREAM_DATA, STREAM_TAKEN, STREAM_BROKEN };
 
 enum { FLAG_MORE = 1, FLAG_END = 2 };                                   /* header.flag */
 enum { SPAWN_TTY = 1, SPAWN_STDIN = 2, SPAWN_STDIN_EOF = 4, SPAWN_CARRY = 8 };
@@ -76,6 +82,7 @@ int wire_fill(void);                                       /* bytes read, 0 at e
 void wire_feed(const uint8_t *bytes, size_t length);       /* for tests */
 const struct header *wire_next(const uint8_t **payload);   /* the next whole frame, or NULL */
 bool wire_room(void);                                      /* is there room for two of the largest frames? */
+bool wire_spare(void);                                     /* so much that a stream may have some of it? */
 uint8_t *wire_payload(void);                               /* where the next reply's payload goes; needs wire_room() */
 void wire_send(uint8_t type, uint8_t flag, uint64_t id, size_t length);
 void wire_reply(uint8_t type, uint64_t id, const void *payload, size_t length);
@@ -120,6 +127,7 @@ int calls_pollfds(struct pollfd *fds);
 void calls_serve(const struct pollfd *fds, int count);
 int64_t calls_tick(int64_t now);          /* deadlines and kills; milliseconds until the next, or -1 */
 void calls_report(void);
+int calls_roots(pid_t roots[MAX_CALLS], uint64_t ids[MAX_CALLS]);   /* their supervisors, 0 where nothing lives */
 
 /* proc.c */
 void proc_init(void);
@@ -127,6 +135,28 @@ int proc_count(pid_t root);               /* living descendants */
 int proc_end(pid_t root, int signal);     /* to all of them; how many there were */
 int proc_end_strays(const pid_t *supervisors, int count);
 void proc_counts(const pid_t *roots, int *counts, int count);
+
+int proc_look(void);                      /* how many processes there are now; asked about by place: */
+pid_t proc_pid(int place);
+int proc_root(int place, const pid_t *roots, int count);   /* which of them it descends from, or -1 */
+
+/* conn.c */
+#define CONN_OURS (1ULL << 63)            /* the numbers of connections that init opened begin here */
+void conns_init(void);
+void conn_request(const struct header *h, const uint8_t *payload);
+void conns_reconnected(void);
+int conns_pollfds(struct pollfd *fds);    /* CONN_POLLFDS of them */
+void conns_serve(const struct pollfd *fds);
+
+/* origin.c */
+struct origin {
+    uint64_t call;                        /* 0: could not be told */
+    pid_t pid;
+    size_t length;
+    char program[256];                    /* its words, as it shows them itself */
+};
+struct sockaddr_in;
+void origin_find(const struct sockaddr_in *peer, uint16_t port, struct origin *origin);
 
 /* file.c */
 void file_request(const struct header *h, const uint8_t *payload);
@@ -148,6 +178,7 @@ int64_t now_ms(void);
 uint64_t now_us(void);
 
 static inline uint64_t get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+static inline uint16_t get16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
 static inline uint32_t get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
 
 #endif

@@ -41,6 +41,7 @@ static void hello(const struct header *h, const uint8_t *payload) {
     wire_greet(h->epoch, payload + 12);
     calls_list(h->id, WELCOME);
     calls_reconnected();
+    conns_reconnected();
 }
 
 /* A spawn may come in parts, one after the other. */
@@ -73,6 +74,7 @@ static void dispatch(const struct header *h, const uint8_t *payload) {
         wire_reply(OK, h->id, NULL, 0);
         break;
     case SHUTDOWN: exit(0);
+    case LISTEN: case CONNECT: case STREAM: case STREAM_CREDIT: case STREAM_ABORT: conn_request(h, payload); break;
     default: wire_fail(h->id, ENOSYS);
     }
 }
@@ -105,12 +107,13 @@ static int prepare(void) {
     streams_init();
     proc_init();
     calls_init();
+    conns_init();
     heard_at = now_ms();
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
 int main(void) {
-    static struct pollfd fds[3 + 4 * MAX_CALLS];
+    static struct pollfd fds[3 + 4 * MAX_CALLS + CONN_POLLFDS];
     const uint8_t *payload;
     const struct header *h;
     int signals = prepare();
@@ -125,7 +128,8 @@ int main(void) {
         fds[1] = (struct pollfd){.fd = room ? wire_in : -1, .events = POLLIN};
         fds[2] = (struct pollfd){.fd = wire_pending() ? wire_out : -1, .events = POLLOUT};
         int count = 3 + calls_pollfds(fds + 3);
-        if (poll(fds, (nfds_t)count, (int)wait) < 0 && errno != EINTR) exit(4);
+        int places = conns_pollfds(fds + count);
+        if (poll(fds, (nfds_t)(count + places), (int)wait) < 0 && errno != EINTR) exit(4);
 
         if (fds[1].revents) {
             int n = wire_fill();
@@ -144,6 +148,7 @@ int main(void) {
         if (fds[0].revents) reap(signals);
         files_pump();
         calls_report();
+        conns_serve(fds + count);
         if (wire_flush() < 0) exit(0);
     }
 }

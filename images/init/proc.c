@@ -77,6 +77,14 @@ static int root_of(const struct process *p, const pid_t *roots, int count) {
     return -1;
 }
 
+int proc_look(void) {
+    scan();
+    return processes;
+}
+
+pid_t proc_pid(int place) { return table[place].pid; }
+int proc_root(int place, const pid_t *roots, int count) { return root_of(&table[place], roots, count); }
+
 int proc_count(pid_t root) {
     int count = 0;
     proc_counts(&root, &count, 1);

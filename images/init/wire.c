@@ -98,6 +98,8 @@ bool wire_room(void) {
     return OUT_SIZE - out_end >= 2 * WHOLE;
 }
 
+bool wire_spare(void) { return wire_room() && out_end - out_start < 2 * WHOLE; }
+
 uint8_t *wire_payload(void) { return out + out_end + sizeof(struct header); }
 
 void wire_send(uint8_t type, uint8_t flag, uint64_t id, size_t length) {
