@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 import harness
+from harness.approvals.grants import Grants
+from harness.approvals.petition import Prompter
+from harness.approvals.service import Approvals
 from harness.budget import Budget, allowance
-from harness.calls import Approver, Devices, nobody
+from harness.calls import Devices
 from harness.conceal import Concealed
-from harness.errors import BudgetSpent, JournalError, UsageError
+from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
 from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
 from harness.interrupt import Interrupt
@@ -66,7 +69,8 @@ class RunOptions:
     """Where sessions are kept; None for the user's own place."""
     watched: bool = True
     """Whether anybody looks at the output of running commands."""
-    approver: Approver = nobody
+    prompter: Prompter | None = None
+    """Asks the person at this terminal; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,10 @@ async def run(
             *ignored,
         )
         session = Session(Budget(allowance(policy.limits)))
+        # Questions to the user, and the answers that stand.
+        grants = Grants(recorder)
+        stack.callback(grants.close)
+        approvals = Approvals(recorder, grants, policy.sudo.timeout_s, prompter=options.prompter)
         spec = SandboxSpec(
             policy=policy,
             image=image,
@@ -131,7 +139,7 @@ async def run(
             runtime=options.runtime,
         )
         # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
-        live = _Live(options, policy, provider, price, engine, recorder, interrupt, session)
+        live = _Live(options, policy, provider, price, engine, recorder, interrupt, session, approvals)
         try:
             end = await _guarded(live, spec)
         except asyncio.CancelledError:
@@ -157,6 +165,7 @@ class _Live:
     recorder: Recorder
     interrupt: Interrupt
     session: Session
+    approvals: Approvals
 
 
 async def _guarded(live: _Live, spec: SandboxSpec) -> _End:
@@ -188,11 +197,13 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             policy=live.policy,
             recorder=live.recorder,
             interrupt=live.interrupt,
-            approver=live.options.approver,
+            approvals=live.approvals,
             watched=live.options.watched,
         )
         kernel = Kernel(live.provider, devices, live.price, system_prompt(live.policy))
         turn = await run_turn(kernel, live.session, live.options.task)
+    if turn.status == "done" and live.approvals.refused is not None:
+        return _End("refused", ApprovalRefused.exit_code, f"{turn.reason}, but {live.approvals.refused}")
     codes = {"done": 0, "failed": 1, "interrupted": INTERRUPTED}
     return _End(turn.status, codes[turn.status], turn.reason)
 

@@ -7,31 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from harness.approvals.call import about_call
+from harness.approvals.service import Approval, Approvals
 from harness.events import CallIntent, CallOutcome, CallOutput, CallStarted
 from harness.interrupt import Interrupt
+from harness.lines import summary
 from harness.messages import Call, Result
+from harness.outlet import Outlet
 from harness.recorder import Recorder
 from harness.scheduler import Turn
-from harness.session import Session
+from harness.session import FIRST_EXEC_ID, Made, Session
 from harness.syscalls.arguments import fetch
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
 from harness.syscalls.faults import guarded
 from harness.syscalls.table import TABLE
 from policies.decide import Decision, Request, decide
-from policies.schema import Policy
+from policies.schema import Limits, Policy
 from sandbox.errors import SandboxError
 from sandbox.protocol import Sandbox
 
 MAX_CONTENT = 4 << 20
 """Characters of a result: whatever a policy allows to be shown, it must fit into a line of the journal."""
 
-Approver = Callable[[Call, Decision], Awaitable[bool]]
-"""Asked where the policy says `ask`. Anything but True is a no; it must bring its own time limit."""
-
-
+_NOES: dict[str, str] = {
+    "denied": "denied: the user was asked, and said no.",
+    "no_approver": "no approver: the user would have to be asked, and nobody can be in this session.",
+    "approval_timeout": "approval timeout: the user was asked, and nobody answered in time.",
+    "approver_error": "approver error: the user could not be asked, so the answer is no.",
+    "changed": "changed: the user said yes, and what would run has changed since, so the answer is void.",
+}
 _DO_WITHOUT = "Nothing was run. Do without it, or say in your answer what you would need."
 
 
@@ -43,9 +49,15 @@ class Devices:
     policy: Policy
     recorder: Recorder
     interrupt: Interrupt
-    approver: Approver
+    approvals: Approvals
     watched: bool = True
     """Whether anybody looks at the output of running commands."""
+    outlet: Outlet | None = None
+    """The way out of the sandbox; None where there is none at all."""
+
+    def limits(self, session: Session) -> Limits:
+        """Those in force now: the policy's, or what the user gave since."""
+        return session.limits or self.policy.limits
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,8 @@ class Prepared:
     row: Syscall | None = None
     arguments: Arguments | None = None
     refusal: Outcome | None = None
+    approval: Approval | None = None
+    """The user's yes, where the policy asks; it is used up right before the effect."""
 
     @property
     def intent(self) -> CallIntent:
@@ -79,7 +93,7 @@ def prepare(call: Call, session: Session, policy: Policy) -> Prepared:
         access = row.access(arguments, session.cwd)
     except Refused as wrong:
         return refused(call, session, wrong)
-    decision = decide(policy, Request(call.name, command=access.command, path=access.path))
+    decision = decide(policy, Request(call.name, command=access.command, path=access.path, host=access.host))
     refusal = None
     if decision.action == "deny":
         refusal = Outcome(f"denied by the policy, {decision.rule}: {decision.reason} {_DO_WITHOUT}", "denied")
@@ -98,20 +112,29 @@ def refused(call: Call, session: Session, refusal: Refused) -> Prepared:
     )
 
 
-async def answer(prepared: Prepared, approver: Approver) -> Prepared:
+async def answer(prepared: Prepared, devices: Devices) -> Prepared:
     """Where the policy says `ask`, ask. Silence means no."""
-    if prepared.refusal is not None or prepared.decision.action != "ask":
+    call, decision, row = prepared.call, prepared.decision, prepared.row
+    if prepared.refusal is not None or decision.action != "ask" or row is None or row.petitions:
         return prepared
-    if await approver(prepared.call, prepared.decision) is True:
-        return prepared
-    decision = prepared.decision
-    text = f"denied: the policy asks the user first, and the answer is no, {decision.rule}: {decision.reason}"
-    return replace(prepared, refusal=Outcome(f"{text} {_DO_WITHOUT}", "denied"))
+    try:
+        petition, again = await about_call(
+            devices.sandbox, devices.policy, call, prepared.access, decision, prepared.cwd
+        )
+    except SandboxError as exc:
+        text = f"not run: the sandbox ended before it began: {exc}"
+        return replace(prepared, refusal=Outcome(text, "sandbox_gone"))
+    approval = await devices.approvals.ask(petition, again)
+    if approval.answer.granted:
+        return replace(prepared, approval=approval)
+    return replace(prepared, refusal=unanswered(approval, f"{decision.rule}: {decision.reason}"))
 
 
-async def nobody(call: Call, decision: Decision) -> bool:
-    """The approver of a session that has none."""
-    return False
+def unanswered(approval: Approval, rule: str) -> Outcome:
+    """What the model is told of an answer that is not a yes."""
+    code = approval.answer.code
+    assert code != "approved"
+    return Outcome(f"{_NOES[code]} ({rule}) {_DO_WITHOUT}", code)
 
 
 async def carry_out(
@@ -127,8 +150,10 @@ async def carry_out(
         if outcome is None and devices.interrupt.cause is None:
             with devices.interrupt.scope(prepared.call.id):
                 async with turn():
-                    await record.begin()
-                    outcome = await _handled(prepared, session, devices)
+                    outcome = await _voided(prepared)
+                    if outcome is None:
+                        await record.begin(session)
+                        outcome = await _handled(prepared, session, devices)
     except SandboxError as exc:
         what = f"the sandbox ended while this ran, so it is unknown what it did: {exc}"
         await record.end(Outcome(what, "sandbox_gone"))
@@ -150,6 +175,14 @@ async def give_up(call: Call, session: Session, devices: Devices) -> CallOutcome
     return await _Record(prepared, devices, announced=False).end(prepared.refusal)
 
 
+async def _voided(prepared: Prepared) -> Outcome | None:
+    """Right before the effect: a yes is used up, and one that was given to something else is none."""
+    approval = prepared.approval
+    if approval is None or await approval.redeem():
+        return None
+    return unanswered(approval, prepared.decision.rule)
+
+
 async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Outcome:
     assert prepared.row is not None
     call = prepared.call
@@ -160,9 +193,13 @@ async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Ou
     context = Context(
         session=session,
         sandbox=devices.sandbox,
-        limits=devices.policy.limits,
+        limits=devices.limits(session),
         cwd=prepared.cwd,
         exec_id=prepared.exec_id,
+        call_id=call.id,
+        policy=devices.policy,
+        approvals=devices.approvals,
+        outlet=devices.outlet,
         on_output=on_output if devices.watched else None,
     )
     try:
@@ -180,11 +217,15 @@ class _Record:
         self._devices = devices
         self._announced = announced
         self._began: float | None = None
+        self._made: Made | None = None
 
-    async def begin(self) -> None:
+    async def begin(self, session: Session) -> None:
         if not self._announced:
             await self._devices.recorder.record(self._prepared.intent)
             self._announced = True
+        call, exec_id = self._prepared.call, self._prepared.exec_id
+        self._made = Made(int(exec_id, 16) - FIRST_EXEC_ID, call.id, summary(call))
+        session.made[exec_id] = self._made
         # Past the intent the call may have happened; its outcome says whether it did.
         self._began = time.monotonic()
         self._devices.recorder.emit(CallStarted(call=self._prepared.call))
@@ -192,6 +233,8 @@ class _Record:
     async def end(self, outcome: Outcome | None) -> CallOutcome:
         """Write down what came of it; nothing means that it was cancelled."""
         call, outcome = self._prepared.call, outcome or self._cancelled()
+        if self._made is not None:
+            self._made.running = False
         entry = CallOutcome(
             result=Result(
                 call_id=call.id, name=call.name, content=_fitting(outcome.content), error=outcome.error

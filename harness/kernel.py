@@ -224,7 +224,7 @@ async def _prepared(devices: Devices, session: Session, number: int, call: Call)
     if devices.interrupt.cause is not None:
         return prepared
     with devices.interrupt.scope(call.id) as scope:
-        prepared = await answer(prepared, devices.approver)
+        prepared = await answer(prepared, devices)
     if scope.cancelled and prepared.refusal is None:
         return refused(call, session, Refused("cancelled", "cancelled by the user, before it began"))
     return prepared
@@ -264,7 +264,17 @@ def _last(reply: Reply) -> TurnEnded:
 def _alarm(interrupt: Interrupt, budget: Budget) -> Iterator[None]:
     """Cancel the turn when the session's time runs out, whatever it is doing."""
     loop = asyncio.get_running_loop()
-    timer = loop.call_later(budget.remaining_s(), interrupt.cancel_turn, "time")
+    timer: asyncio.TimerHandle
+
+    def ring() -> None:
+        nonlocal timer
+        # The user may have given the session more time meanwhile.
+        if (left := budget.remaining_s()) > 0:
+            timer = loop.call_later(left, ring)
+        else:
+            interrupt.cancel_turn("time")
+
+    timer = loop.call_later(budget.remaining_s(), ring)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from typing import Literal
 from harness.budget import Budget
 from harness.loops import LoopDetector
 from harness.messages import Message
+from policies.schema import Limits
 from sandbox.protocol import Completed
 
 WORKSPACE = "/workspace"
@@ -54,6 +55,17 @@ class Tools:
 
 
 @dataclass
+class Made:
+    """A call that ran, or runs: who it was when something inside is traced back to it."""
+
+    number: int
+    """In the order they were prepared, from 1."""
+    call_id: str
+    summary: str
+    running: bool = True
+
+
+@dataclass
 class Session:
     budget: Budget
     messages: list[Message] = field(default_factory=list)
@@ -63,6 +75,10 @@ class Session:
     tools: Tools | None = None
     """None until somebody needed to know."""
     loops: LoopDetector = field(default_factory=LoopDetector)
+    made: dict[str, Made] = field(default_factory=dict)
+    """By execution id."""
+    limits: Limits | None = None
+    """In place of the policy's, once the user gave more."""
     calls: int = 0
     """Calls made so far; the next one's execution id is made from it."""
 

@@ -27,8 +27,6 @@ Facts = tuple[tuple[str, str], ...]
 class Petition:
     """One question. All of it may come from the model or the guest: it is escaped where it is shown."""
 
-    name: str
-    """Its name in this session, `a1`."""
     kind: Kind
     subject: str
     """In one line what it is about, without what changes from one try to the next."""
@@ -42,6 +40,8 @@ class Petition:
     """The call that asks, where it is known."""
     offers: tuple[Scope, ...] = ("once",)
     """The scopes that may be answered, the narrowest first."""
+    name: str = ""
+    """Its name in this session, `a1`; it gets it when it is asked."""
 
     @property
     def binding(self) -> str:

@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.approvals.service import Approvals
 from harness.messages import JsonObject
+from harness.outlet import Outlet
 from harness.session import Session
-from policies.schema import Limits
+from policies.schema import Limits, Policy
 from sandbox.protocol import Sandbox
 
 Code = Literal[
@@ -42,6 +44,10 @@ Code = Literal[
     "ambiguous",
     "conflict",
     "sandbox_gone",
+    "no_approver",
+    "approval_timeout",
+    "approver_error",
+    "changed",
 ]
 """Every error code a result can carry; docs/kernel.md says what each means. A name, once given, stays."""
 
@@ -74,6 +80,8 @@ class Access:
     """Shell text, for the policy's rules on commands."""
     path: str | None = None
     """The path that the policy's rules on paths are asked about."""
+    host: str | None = None
+    """The host that the policy's rules on hosts are asked about."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,12 @@ class Context:
     """What relative paths start at: the directory that the policy decided with."""
     exec_id: str
     """For the one command that is the call's effect: the sandbox executes it at most once."""
+    call_id: str
+    policy: Policy
+    approvals: Approvals
+    """For what needs the user's consent."""
+    outlet: Outlet | None = None
+    """The way out of the sandbox; None where there is none at all."""
     on_output: OnOutput | None = None
     """None when nobody watches."""
 
@@ -114,6 +128,8 @@ class Syscall:
     access: Callable[[Any, str], Access]
     """From the arguments and the working directory."""
     handler: Callable[[Context, Any], Awaitable[Outcome]]
+    petitions: bool = False
+    """It asks the user itself, so a rule that says `ask` adds no question of its own."""
     moves: bool = False
     """It may change the working directory, so what comes after it in a message is prepared after it ran."""
 

@@ -15,8 +15,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.approvals.grants import Grants
+from harness.approvals.service import Approvals
 from harness.budget import Budget, allowance
-from harness.calls import Devices, nobody
+from harness.calls import Devices
 from harness.events import Entry
 from harness.interrupt import Interrupt
 from harness.journal import Journal
@@ -114,7 +116,8 @@ async def _session(bench: Bench, turns: int) -> Stopwatch:
         try:
             async with MemorySandbox(policy=policy, files={"/workspace/notes.txt": text}) as box:
                 recorder = Recorder(metered, lambda event: None)
-                devices = Devices(box, policy, recorder, Interrupt(), nobody, watched=False)
+                approvals = Approvals(recorder, Grants(recorder), policy.sudo.timeout_s)
+                devices = Devices(box, policy, recorder, Interrupt(), approvals, watched=False)
                 watch = Stopwatch(ScriptedProvider([*replies, "done"]), metered, scratch / "bare")
                 kernel = Kernel(watch, devices, lambda usage: 0.0, system_prompt(policy))
                 ended = await run_turn(kernel, Session(Budget(allowance(policy.limits))), "read the notes")

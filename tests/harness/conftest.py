@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from kernel_double import MemoryJournal, Run, calls, policy_with
 
+from harness.approvals.grants import Grants
+from harness.approvals.petition import Prompter
+from harness.approvals.service import Approvals
 from harness.budget import Budget, allowance
-from harness.calls import Approver, Devices, nobody
+from harness.calls import Devices
 from harness.events import Event
 from harness.interrupt import Interrupt
 from harness.kernel import Kernel, Price
 from harness.messages import Result
+from harness.outlet import Outlet
 from harness.prompt import system_prompt
 from harness.providers.base import Provider
 from harness.providers.scripted import ScriptedProvider
@@ -37,7 +41,8 @@ async def make_session():
         box: MemorySandbox | None = None,
         provider: Provider | None = None,
         journal: MemoryJournal | None = None,
-        approver: Approver = nobody,
+        prompter: Prompter | None = None,
+        outlet: Outlet | None = None,
         price: Price = lambda usage: 0.0,
         watched: bool = False,
     ) -> Run:
@@ -52,7 +57,8 @@ async def make_session():
         journal = journal or MemoryJournal()
         events: list[Event] = []
         recorder = Recorder(journal, events.append)
-        devices = Devices(box, policy, recorder, Interrupt(), approver, watched)
+        approvals = Approvals(recorder, Grants(recorder), policy.sudo.timeout_s, prompter=prompter)
+        devices = Devices(box, policy, recorder, Interrupt(), approvals, watched, outlet)
         kernel = Kernel(provider or ScriptedProvider(replies), devices, price, system_prompt(policy))
         return Run(kernel, Session(Budget(allowance(policy.limits))), journal, events, box)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from harness.approvals.petition import Petition, Reply
 from harness.errors import JournalError
 from harness.events import CallIntent, CallOutcome, Entry, Event, MessageAdded, Notice
 from harness.interrupt import Interrupt
@@ -35,6 +37,37 @@ class MemoryJournal:
             raise JournalError("no space left on the device", code="disk_full")
         self.entries += entries
         return [SimpleNamespace(entry=entry) for entry in entries]
+
+
+class Says:
+    """A person at the terminal who gives these answers in turn, the last one for ever; an exception is
+    raised, a number slept for."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[Petition] = []
+        self.withdrawn: list[str] = []
+        self.seen = asyncio.Event()
+
+    async def ask(self, petition: Petition, *, deadline_s: float) -> Reply:
+        self.asked.append(petition)
+        self.seen.set()
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        try:
+            if isinstance(answer, float):
+                await asyncio.sleep(answer)
+        except asyncio.CancelledError:
+            self.withdrawn.append(petition.name)
+            raise
+        if callable(answer):
+            answer = await answer(petition)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+YES = Reply(True)
+NO = Reply(False)
 
 
 @dataclass

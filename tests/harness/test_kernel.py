@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from kernel_double import MemoryJournal, bash, calls, policy_with
+from kernel_double import NO, YES, MemoryJournal, Says, bash, calls, policy_with
 
 from harness.errors import BudgetSpent, JournalError
 from harness.events import BudgetChanged, CallIntent, CallOutput, CallStarted, MessageAdded, TextStreamed
@@ -178,19 +178,18 @@ async def test_asking_means_no_where_nobody_answers(make_session):
     policy = policy_with(Rule(syscall="bash", action="ask", reason="You decide."))
     run = make_session([calls(bash("touch /workspace/a")), "done"], policy=policy)
     await run.turn()
-    assert run.results[0].error == "denied"
+    assert run.results[0].error == "no_approver"
     with pytest.raises(FileNotFoundError):
         await run.box.stat("/workspace/a")
 
 
-@pytest.mark.parametrize(("answer", "runs"), [(True, True), (False, False), ("yes", False), (None, False)])
+@pytest.mark.parametrize(
+    ("answer", "runs"), [(YES, True), (NO, False), (True, False), ("yes", False), (None, False)]
+)
 async def test_only_a_plain_yes_lets_an_asked_call_run(make_session, answer, runs):
     policy = policy_with(Rule(syscall="bash", action="ask", reason="You decide."))
 
-    async def approver(call, decision):
-        return answer
-
-    run = make_session([calls(bash("echo ran")), "done"], policy=policy, approver=approver)
+    run = make_session([calls(bash("echo ran")), "done"], policy=policy, prompter=Says(answer))
     await run.turn()
     assert (run.results[0].error is None) is runs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from kernel_double import bash, calls, policy_with
+from kernel_double import Says, bash, calls, policy_with
 
 from harness.events import CallIntent, CallOutcome, MessageAdded
 from harness.interrupt import Interrupt
@@ -131,17 +131,11 @@ async def test_an_unknown_call_cannot_be_cancelled():
 
 
 async def test_a_turn_cancelled_while_the_user_is_asked_is_over(make_session):
-    asked = asyncio.Event()
-
-    async def approver(call, decision):
-        asked.set()
-        await asyncio.sleep(3600)
-        return True
-
+    person = Says(3600.0)
     policy = policy_with(Rule(syscall="bash", action="ask", reason="You decide."))
-    run = make_session([calls(bash("touch marker"))], policy=policy, approver=approver)
+    run = make_session([calls(bash("touch marker"))], policy=policy, prompter=person)
     turn = asyncio.create_task(run.turn())
-    await asked.wait()
+    await person.seen.wait()
     run.interrupt.cancel_turn()
     assert (await turn).status == "interrupted"
     assert run.results[0].error == "cancelled"
