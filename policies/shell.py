@@ -147,7 +147,10 @@ def _scan(text: str) -> tuple[Words, ...] | str:
         if kind == "word":
             if not words and (_ASSIGNMENT.match(token) or token in _RESERVED):
                 return f"it begins a command with `{token[:40]}`"
-            words.append(_unquoted(token) if "'" in token or '"' in token else token)
+            word = _unquoted(token) if "'" in token or '"' in token else token
+            if not words and word.startswith("%"):
+                return "`%` begins the name of a job"  # Of `fg`, that is, quoted or not.
+            words.append(word)
             count += 1
             if count > MAX_WORDS:
                 return f"it has more than {MAX_WORDS} words"
