@@ -1,7 +1,7 @@
-"""Connections on the loopback inside, host side: each a byte stream with a window of its own both ways.
+"""All connections of one box: who listens for them, who serves them, and what the wire tells of them.
 
-Nothing the guest does grows what is kept here: its bytes stay within the credit it was given, more
-connections than the wire carries are refused, and what does not fit the protocol ends the wire.
+More connections than the wire carries are refused, also where the guest drops and dials faster than they are
+served.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import struct
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from sandbox.channel import Channel, Fault, fault_of
+from sandbox.connection import StreamConnection
 from sandbox.errors import Busy, SandboxGone, WireError
 from sandbox.frames import (
     CONN_OURS,
-    CONN_WINDOW,
     END,
-    FRAME_MAX,
     MAX_CONNS,
     Frame,
     Opened,
@@ -28,145 +24,13 @@ from sandbox.frames import (
     Request,
     decode_count,
     port_request,
-    stream_frames,
 )
 from sandbox.protocol import Connection, Origin
 
-CREDIT_EVERY = CONN_WINDOW // 4
-BATCH = 4 * FRAME_MAX
-SMALL = 4096
-"""Pieces below this are joined: a window full of single bytes must not become a list of them."""
 LINGER_S = 30.0
 """How long a connection that was served may take to say its last words."""
 
 Serve = Callable[[Connection], Awaitable[None]]
-
-
-@dataclass(eq=False)
-class StreamConnection:
-    """See `protocol.Connection`. One task receives and one sends at a time."""
-
-    channel: Channel
-    number: int
-    origin: Origin
-    finished: Callable[[int], None]
-    """Told once, when nothing more can come or go under this number."""
-
-    def __post_init__(self) -> None:
-        self._pieces: deque[bytes | bytearray] = deque()
-        self._got = self._taken = self._credited = 0
-        self._sent = self._consumed = 0
-        self._guest_ended = self._ended = self._over = False
-        self._broken: str | None = None
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-
-    # --- what it is used for ---
-
-    async def receive(self) -> bytes:
-        while True:
-            if self._pieces:
-                return self._take(self._pieces.popleft())
-            if self._broken is not None:
-                raise ConnectionResetError(self._broken)
-            if self._guest_ended:
-                return b""
-            self._news.clear()
-            await self._news.wait()
-
-    def _take(self, piece: bytes | bytearray) -> bytes:
-        self._taken += len(piece)
-        if self._taken - self._credited >= CREDIT_EVERY and not self._guest_ended and not self._over:
-            self._credited = self._taken
-            with contextlib.suppress(SandboxGone):
-                self.channel.send(Request.STREAM_CREDIT, self.number, struct.pack("<Q", self._taken))
-        return bytes(piece)
-
-    async def send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while True:
-            if self._broken is not None:
-                raise ConnectionResetError(self._broken)
-            if self._ended:
-                raise BrokenPipeError("this connection was ended by its own side")
-            if not view:
-                return
-            room = CONN_WINDOW - (self._sent - self._consumed)
-            if room <= 0:
-                self._room.clear()
-                await self._room.wait()
-                continue
-            piece = view[: min(room, BATCH)]
-            self._sent += len(piece)
-            self.channel.send_raw(stream_frames(self.channel.epoch, self.number, piece))
-            view = view[len(piece) :]
-            # The wire is everybody's: what the engine has not taken is not added to.
-            await self.channel.drain()
-
-    async def end(self) -> None:
-        if self._ended or self._broken is not None:
-            return
-        self._ended = True
-        with contextlib.suppress(SandboxGone):
-            self.channel.send(Request.STREAM, self.number, flag=END)
-        self._over_with_both()
-
-    def abort(self) -> None:
-        if not self._over:
-            with contextlib.suppress(SandboxGone):
-                self.channel.send(Request.STREAM_ABORT, self.number)
-        self._pieces.clear()
-        self.broke("this side has let go of the connection")
-
-    async def linger(self) -> None:
-        """Say no more, and let the other side finish: what was sent is then taken, not reset."""
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(LINGER_S):
-                await self.end()
-                while await self.receive():
-                    pass
-
-    # --- what the wire tells it ---
-
-    def took_in(self, data: bytes, *, end: bool) -> None:
-        if self._guest_ended or self._got + len(data) - self._credited > CONN_WINDOW or not (data or end):
-            raise WireError("the sandbox broke the protocol: bytes of a connection out of turn")
-        self._got += len(data)
-        if data:
-            self._keep(data)
-        if end:
-            self._guest_ended = True
-            self._over_with_both()
-        self._news.set()
-
-    def _keep(self, data: bytes) -> None:
-        last = self._pieces[-1] if self._pieces else b""
-        if len(data) < SMALL and last and len(last) + len(data) <= FRAME_MAX:
-            if not isinstance(last, bytearray):
-                self._pieces[-1] = last = bytearray(last)
-            last += data
-        else:
-            self._pieces.append(data)
-
-    def consumed(self, count: int) -> None:
-        self._consumed = max(self._consumed, min(count, self._sent))
-        self._room.set()
-
-    def broke(self, why: str) -> None:
-        if self._broken is None:
-            self._broken = why
-        self._news.set()
-        self._room.set()
-        self._finish()
-
-    def _over_with_both(self) -> None:
-        if self._ended and self._guest_ended:
-            self._finish()
-
-    def _finish(self) -> None:
-        if not self._over:
-            self._over = True
-            self.finished(self.number)
 
 
 class _Asked:
@@ -280,7 +144,9 @@ class Streams:
             self._channel.send(Request.STREAM_ABORT, number)
             return
         connection = self._enter(number, origin)
-        task = asyncio.create_task(_serve(serve, connection), name=f"connection to port {opened.port}")
+        task = asyncio.create_task(
+            serve_to_its_end(serve, connection), name=f"connection to port {opened.port}"
+        )
         self._serving.add(task)
         task.add_done_callback(self._served)
 
@@ -300,11 +166,15 @@ class Streams:
             task.get_loop().call_exception_handler({"message": message, "exception": error, "task": task})
 
 
-async def _serve(serve: Serve, connection: StreamConnection) -> None:
-    """Served to the end, it is closed as a program closes; anything else is seen as a reset inside."""
+async def serve_to_its_end(serve: Serve, connection: Connection) -> None:
+    """Once served it is closed as a program closes: what was sent is taken. Anything else is a reset."""
     try:
         await serve(connection)
-        await connection.linger()
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                await connection.end()
+                while await connection.receive():
+                    pass
     finally:
         connection.abort()
 

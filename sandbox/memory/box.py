@@ -10,7 +10,7 @@ import re
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -19,10 +19,11 @@ from sandbox.errors import SandboxError, SandboxGone
 from sandbox.hardening import ENVIRONMENT
 from sandbox.memory.files import FileTree, Node, Program, failure
 from sandbox.memory.launch import execute
+from sandbox.memory.network import MemoryConnection, Network
 from sandbox.memory.output import Capture, Carried, CarriedStream
 from sandbox.memory.processes import Device, GuestProcess, Pipe, Stream, System, Terminal
 from sandbox.memory.programs import PROGRAMS
-from sandbox.protocol import Chunk, Command, Completed, FileStat, Progress, Rusage
+from sandbox.protocol import Chunk, Command, Completed, Connection, FileStat, Progress, Rusage
 from sandbox.protocol import Stream as StreamName
 
 ARGUMENT_BYTES = 128 << 10
@@ -58,10 +59,11 @@ class MemorySandbox:
     def __post_init__(self) -> None:
         self.ref = f"memory:{secrets.token_hex(8)}"
         self.tree = FileTree()
+        self.network = Network()
         self.system = System(self.tree)
         self._calls: dict[str, Call] = {}
         self._closed = self._detached = False
-        for name, program in {**PROGRAMS, **self.commands}.items():
+        for name, program in {**PROGRAMS, "nc": self.network.nc, **self.commands}.items():
             self.tree.put(f"/bin/{name}", Node("file", 0o755, owned=False, program=program))
         for path, content in self.files.items():
             data = content.encode() if isinstance(content, str) else content
@@ -125,6 +127,19 @@ class MemorySandbox:
         for process in self.system.processes.values():
             counted[process.call] = counted.get(process.call, 0) + 1
         return counted
+
+    # ---- connections ----
+
+    async def listen(self, port: int, serve: Callable[[Connection], Awaitable[None]]) -> None:
+        self._check()
+        checked_port(port)
+        self.network.take(port)
+        self.network.served[port] = serve
+
+    async def connect(self, port: int) -> MemoryConnection:
+        self._check()
+        checked_port(port)
+        return self.network.connect(port)
 
     # ---- files ----
 
@@ -199,6 +214,7 @@ class MemorySandbox:
         """The commands go on; until `attach` nothing can be asked of the box."""
         self._check()
         self._detached = True
+        await self.network.close()
         return self.ref
 
     def attach(self) -> MemorySandbox:
@@ -209,6 +225,7 @@ class MemorySandbox:
         if self._closed:
             return
         self._closed = True
+        await self.network.close()
         for call in self._calls.values():
             if not call.outcome.done():
                 call.outcome.set_exception(SandboxGone("the sandbox was closed"))
@@ -453,6 +470,11 @@ def check_command(command: Command) -> None:
         checked_path(command.cwd)
     if command.call_id is not None and not re.fullmatch(r"[0-9a-f]{16}", command.call_id):
         raise ValueError("a call id is 16 hex digits")
+
+
+def checked_port(port: int) -> None:
+    if not 1 <= port <= 65_535:
+        raise ValueError(f"a port is from 1 to 65535, not {port}")
 
 
 def checked_path(path: str) -> str:
