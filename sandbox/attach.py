@@ -38,6 +38,31 @@ class Attachment(asyncio.Protocol):
     @classmethod
     async def open(cls, address: EngineAddress, container: str) -> Attachment:
         """Attach to a container by id, also before its start. SandboxGone when the engine does not let us."""
+        return await cls._post(address, f"containers/{container}/attach?stream=1&stdin=1&stdout=1", b"")
+
+    @classmethod
+    async def open_exec(
+        cls,
+        address: EngineAddress,
+        exec_id: str,
+        *,
+        received: Callable[[bytes | memoryview], None],
+        closed: Callable[[str], None],
+    ) -> Attachment:
+        """Start a program that was made ready beside a container's first. It speaks at once, so those who
+        listen are named before."""
+        body = b'{"Detach":false,"Tty":false}'
+        return await cls._post(address, f"exec/{exec_id}/start", body, received, closed)
+
+    @classmethod
+    async def _post(
+        cls,
+        address: EngineAddress,
+        what: str,
+        body: bytes,
+        received: Callable[[bytes | memoryview], None] | None = None,
+        closed: Callable[[str], None] | None = None,
+    ) -> Attachment:
         loop = asyncio.get_running_loop()
         try:
             if address.scheme == "unix":
@@ -46,9 +71,12 @@ class Attachment(asyncio.Protocol):
                 _, self = await loop.create_connection(cls, address.host, address.port, ssl=address.tls)
         except OSError as error:
             raise SandboxGone(f"the engine cannot be reached for the wire: {error}") from error
+        self.received = received or self.received
+        self.closed = closed or self.closed
         self.write(
-            f"POST /v1.41/containers/{container}/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\n"
-            "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n".encode()
+            f"POST /v1.41/{what} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
         )
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -127,6 +155,11 @@ class Attachment(asyncio.Protocol):
         """Wait while more than HIGH_WATER bytes have not been taken."""
         while not self._writable.is_set():  # of all that were waiting, the first may have filled it again
             await self._writable.wait()
+
+    def end(self) -> None:
+        """Nothing more will be written; what comes is still received."""
+        if self._transport is not None and not self._over and self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def close(self) -> None:
         if self._transport is not None:

@@ -17,10 +17,15 @@ from sandbox.files import Files
 from sandbox.frames import Living, Request, Spawn, SpawnFlag, decode_calls
 from sandbox.hardening import WORKSPACE
 from sandbox.protocol import Chunk, Command, Completed, Connection, FileStat, Progress
+from sandbox.rootexec import RootCommands
 from sandbox.streams import Streams
 from sandbox.workspace.copyin import CopyReport
 
 STDIN_INLINE = 32_768
+ROOT_ENVIRONMENT = {"HOME": "/root", "PYTHONPYCACHEPREFIX": "/root/.cache/python"}
+"""Root reads nothing from where the sandbox user can write it."""
+ROOT_STDIN = 65_536
+"""All of a root command's standard input; it goes with the command itself."""
 _CALL_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 LEASE_DETACHED_S = 24 * 3600.0
 
@@ -36,6 +41,8 @@ class DockerSandbox:
     ended: Callable[[], Awaitable[None]]
     """Removes the container and lets go of what belongs to it."""
     detached: Callable[[], Awaitable[None]]
+    root: RootCommands | None = None
+    """Who runs root commands; None where nobody can."""
     copy_report: CopyReport | None = None
     """What went into the workspace."""
     calls: dict[str, Call] = field(default_factory=dict)
@@ -51,6 +58,8 @@ class DockerSandbox:
     # --- commands ---
 
     async def run(self, command: Command) -> Completed:
+        if command.user == "root" and self.policy.container.user != "root":
+            return await self._run_as_root(command)
         call = self._begin(command)
         try:
             rest = await self._feed(call, command)
@@ -64,6 +73,19 @@ class DockerSandbox:
                 call.kill(cancel=True)
                 await asyncio.shield(self._finish(call))
             raise
+
+    async def _run_as_root(self, command: Command) -> Completed:
+        """Beside init, which has no privilege to give; see `rootexec`."""
+        self._standing()
+        if self.root is None or "root" not in self.policy.sudo.may_ask:
+            raise SandboxRefused("the policy of this sandbox gives no root commands (sudo.may_ask)")
+        if command.tty is not None or command.stdin is None or len(command.stdin) > ROOT_STDIN:
+            raise ValueError(f"a root command has no terminal, and at most {ROOT_STDIN} bytes of input")
+        asked = replace(command, user=None, stdin=b"", env={**ROOT_ENVIRONMENT, **command.env})
+        spawn = replace(self._request(asked, carried=False), stdin=command.stdin)
+        call_id = command.call_id or f"{secrets.randbits(64) | 1 << 63:016x}"
+        _number(call_id)
+        return await self.root.run(call_id, spawn, self.policy.container.capabilities)
 
     async def start(self, command: Command) -> str:
         if command.call_id is not None and command.call_id in self.calls:
@@ -98,6 +120,8 @@ class DockerSandbox:
         await self._known(call_id).send(data, close=close)
 
     async def kill(self, call_id: str) -> None:
+        if self.root is not None and self.root.end(call_id):
+            return
         self.channel.send(Request.KILL, _number(call_id), aux=1)
 
     async def jobs(self) -> Mapping[str, int]:
@@ -239,6 +263,8 @@ class DockerSandbox:
         """End every command and every job: the workspace outgrew its limit."""
         for call in self.calls.values():
             call.disk_exceeded = call.disk_exceeded or not call.done.done()
+        if self.root is not None:
+            self.root.end_all(disk_exceeded=True)
         with contextlib.suppress(SandboxGone):
             for call_id in await self.jobs():
                 self.channel.send(Request.KILL, _number(call_id))

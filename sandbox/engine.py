@@ -13,7 +13,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,33 @@ class Engine:
     async def start(self, container: str) -> None:
         """SandboxRefused with the engine's sentence when the container cannot be started as configured."""
         await self._call(lambda client: client.start(container), refusal=True)
+
+    async def prepare_exec(self, container: str, argv: Sequence[str]) -> str:
+        """Ready a program to be started beside what runs in a container, as root: for our own init alone.
+        The id is for `Attachment.open_exec`.
+
+        KeyError when there is no such container, or it does not run.
+        """
+
+        def work(client: Any) -> str | None:
+            from docker.errors import APIError, NotFound
+
+            try:
+                made = client.exec_create(
+                    container, list(argv), stdin=True, tty=False, user="0:0", workdir="/"
+                )
+            except NotFound:
+                return None
+            except APIError as error:
+                if error.status_code == 409:
+                    return None
+                raise
+            return str(made["Id"])
+
+        made = await self._call(work)
+        if made is None:
+            raise KeyError(container)
+        return made
 
     async def remove(self, container: str) -> None:
         """End the container and remove it with its anonymous volumes; it is gone on return.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from policies import Policy
+from policies.schema import Capability
 from sandbox.errors import SandboxRefused
 
 INIT = "/.usermode/init"
@@ -22,6 +23,12 @@ WORKSPACE = "/workspace"
 NOBODY_ELSE = 1000
 """Uid and gid inside, when the caller is root and so has none of its own to give."""
 CPU_PERIOD_US = 100_000
+NUMBERS: Mapping[Capability, int] = {
+    "CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10,
+}  # fmt: skip
+"""From linux/capability.h."""
+KEEPERS = ("SETUID", "SETGID", "SETPCAP", "KILL")
+"""To become another user, to give capabilities away for good, and to end a root command."""
 OOM_SCORE = 500
 """The host under memory pressure ends a sandbox before its own services."""
 
@@ -66,11 +73,11 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
     uid, gid = (0, 0) if spec.policy.container.user == "root" else (spec.uid, spec.gid)
     return {
         "Image": spec.image_id,
-        "User": f"{uid}:{gid}",
+        "User": "0:0" if _keeps_privilege(spec.policy) else f"{uid}:{gid}",
         "Hostname": "sandbox",
         "WorkingDir": "/",
         "Entrypoint": [INIT],
-        "Cmd": [],
+        "Cmd": _letting_go(spec.policy, uid, gid),
         "Env": _environment(spec.image_config),
         "Labels": dict(spec.labels),
         "Healthcheck": {"Test": ["NONE"]},
@@ -91,13 +98,31 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
     }
 
 
+def _keeps_privilege(policy: Policy) -> bool:
+    """Whether root commands may need capabilities that the sandbox user has not. An engine gives a program
+    beside the first none that the first was not started with."""
+    container = policy.container
+    return container.user == "sandbox" and bool(container.capabilities) and "root" in policy.sudo.may_ask
+
+
+def _letting_go(policy: Policy, uid: int, gid: int) -> list[str]:
+    """Init's words: to become the sandbox user before it does anything else."""
+    if not _keeps_privilege(policy):
+        return []
+    return ["as", str(uid), str(gid), f"{mask_of(policy.container.capabilities):x}"]
+
+
+def mask_of(capabilities: tuple[Capability, ...]) -> int:
+    return sum(1 << NUMBERS[name] for name in set(capabilities))
+
+
 def _isolation(spec: ContainerSpec) -> dict[str, Any]:
     container = spec.policy.container
     return {
         "Runtime": spec.runtime,
         "Privileged": False,
         "CapDrop": ["ALL"],
-        "CapAdd": sorted(container.capabilities),
+        "CapAdd": sorted({*container.capabilities, *(KEEPERS if _keeps_privilege(spec.policy) else ())}),
         "SecurityOpt": ["no-new-privileges", f"seccomp={spec.seccomp}"],
         "ReadonlyRootfs": not container.writable_root,
         "NetworkMode": "none",

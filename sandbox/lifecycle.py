@@ -29,7 +29,7 @@ from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
 from sandbox.initbinary import init_binary
 from sandbox.protocol import SandboxSpec
-from sandbox.runtime import usable
+from sandbox.rootexec import RootCommands
 from sandbox.workspace.copyin import CopyReport, copy_in
 from sandbox.workspace.quota import Storage, storage_of
 from sandbox.workspace.quota import prepare as prepare_storage
@@ -123,7 +123,7 @@ async def prepare(
     if storage:
         disk = await asyncio.to_thread(prepare_storage, state, policy.limits, uid=uid, gid=gid)
     session = spec.session or f"box-{secrets.token_hex(4)}"
-    runtime = await usable(engine, spec.runtime, policy)
+    runtime = spec.runtime or policy.container.runtime
     config = container_config(
         ContainerSpec(
             policy=policy,
@@ -134,7 +134,7 @@ async def prepare(
             gid=gid,
             init_path=init,
             workspace=disk.path if disk else None,
-            seccomp=seccomp_profile(policy.container.seccomp, runtime),
+            seccomp=seccomp_profile(policy.container.seccomp),
             labels={owner.SESSION: session, owner.OWNER: owner.this_process(), owner.STATE: str(state)},
         )
     )
@@ -222,7 +222,12 @@ def _box(
         replace(record, left=True).save(state)
         host.pop_all()
 
-    return DockerSandbox(container, record.policy, channel, record.environment, ended, detached)
+    async def lost() -> None:
+        await box.close()
+
+    root = RootCommands(engine, container, lost)
+    box = DockerSandbox(container, record.policy, channel, record.environment, ended, detached, root)
+    return box
 
 
 async def _end(engine: Engine, container: str) -> None:

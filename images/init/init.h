@@ -10,6 +10,7 @@
  * file.c   read, write, stat, list
  * conn.c   connections on the loopback, carried to the host and back
  * origin.c who inside opened one
+ * rootrun.c letting go of privilege, and root commands
  * sha256.c the digest that compare-and-swap names
  *
  * No allocation on a path the guest controls: tables are fixed, buffers of a size the host named are mapped lazily.
@@ -128,6 +129,7 @@ void calls_serve(const struct pollfd *fds, int count);
 int64_t calls_tick(int64_t now);          /* deadlines and kills; milliseconds until the next, or -1 */
 void calls_report(void);
 int calls_roots(pid_t roots[MAX_CALLS], uint64_t ids[MAX_CALLS]);   /* their supervisors, 0 where nothing lives */
+long ooms(void);                          /* processes killed for memory so far */
 
 /* proc.c */
 void proc_init(void);
@@ -163,6 +165,10 @@ void file_request(const struct header *h, const uint8_t *payload);
 void files_pump(void);
 bool files_pending(void);
 void files_reset(void);
+
+/* rootrun.c */
+int root_run(void);
+void become_user(char **words);
 
 /* sha256.c */
 struct sha256 { uint32_t state[8]; uint64_t length; uint8_t block[64]; };

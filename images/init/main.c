@@ -112,7 +112,9 @@ static int prepare(void) {
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-int main(void) {
+int main(int count, char **words) {
+    if (count > 1 && strcmp(words[1], "root") == 0) return root_run();   /* beside PID 1, never as it */
+    if (count > 1 && strcmp(words[1], "as") == 0) become_user(words + 1);
     static struct pollfd fds[3 + 4 * MAX_CALLS + CONN_POLLFDS];
     const uint8_t *payload;
     const struct header *h;
