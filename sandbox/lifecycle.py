@@ -30,6 +30,7 @@ from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sand
 from sandbox.initbinary import init_binary
 from sandbox.protocol import SandboxSpec
 from sandbox.rootexec import RootCommands
+from sandbox.runtime import usable
 from sandbox.workspace.copyin import CopyReport, copy_in
 from sandbox.workspace.quota import Storage, storage_of
 from sandbox.workspace.quota import prepare as prepare_storage
@@ -123,7 +124,7 @@ async def prepare(
     if storage:
         disk = await asyncio.to_thread(prepare_storage, state, policy.limits, uid=uid, gid=gid)
     session = spec.session or f"box-{secrets.token_hex(4)}"
-    runtime = spec.runtime or policy.container.runtime
+    runtime = await usable(engine, spec.runtime, policy)
     config = container_config(
         ContainerSpec(
             policy=policy,
@@ -134,7 +135,7 @@ async def prepare(
             gid=gid,
             init_path=init,
             workspace=disk.path if disk else None,
-            seccomp=seccomp_profile(policy.container.seccomp),
+            seccomp=seccomp_profile(policy.container.seccomp, runtime),
             labels={owner.SESSION: session, owner.OWNER: owner.this_process(), owner.STATE: str(state)},
         )
     )
