@@ -18,10 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from policies import Policy
 from policies.filters import seccomp_profile
 from sandbox import owner
 from sandbox.attach import Attachment
+from sandbox.cache import cache_dir
 from sandbox.channel import Channel
 from sandbox.container import DockerSandbox
 from sandbox.engine import Engine, ImageFacts
@@ -32,8 +35,8 @@ from sandbox.protocol import SandboxSpec
 from sandbox.rootexec import RootCommands
 from sandbox.runtime import usable
 from sandbox.workspace.copyin import CopyReport, copy_in
+from sandbox.workspace.modes import Provided, owner_of, provide
 from sandbox.workspace.quota import Storage, storage_of
-from sandbox.workspace.quota import prepare as prepare_storage
 from sandbox.workspace.watchdog import Watchdog
 
 RECORD = "sandbox.json"
@@ -58,6 +61,8 @@ class Prepared:
     config: Mapping[str, Any]
     environment: Mapping[str, str]
     storage: Storage | None
+    report: CopyReport | None
+    """What the session sees of the workspace where that is settled before the container starts."""
     host: contextlib.ExitStack
     """What is undone on the host when the container has ended; `detach` leaves it as it is."""
     temporary: bool
@@ -83,7 +88,7 @@ async def open_in(stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: E
     box = await launch(prepared, engine)
     stack.push_async_callback(box.close)
     if spec.workspace is not None:
-        box.copy_report = await fill(prepared, spec.workspace)
+        box.copy_report = prepared.report or await fill(prepared, spec.workspace)
     await watch(stack, engine, box, prepared.storage)
     return box
 
@@ -119,10 +124,8 @@ async def prepare(
     image, init = await asyncio.gather(
         engine.image(spec.image or policy.container.image), init_binary(engine)
     )
-    uid, gid = _user(policy)
-    disk = None
-    if storage:
-        disk = await asyncio.to_thread(prepare_storage, state, policy.limits, uid=uid, gid=gid)
+    uid, gid = _user(policy, spec.workspace)
+    disk = await _provide(policy, spec.workspace, state, engine, uid, gid) if storage else None
     session = spec.session or f"box-{secrets.token_hex(4)}"
     runtime = await usable(engine, spec.runtime, policy)
     config = container_config(
@@ -134,14 +137,25 @@ async def prepare(
             uid=uid,
             gid=gid,
             init_path=init,
-            workspace=disk.path if disk else None,
+            workspace=disk.storage.path if disk else None,
             seccomp=seccomp_profile(policy.container.seccomp, runtime),
             labels={owner.SESSION: session, owner.OWNER: owner.this_process(), owner.STATE: str(state)},
         )
     )
     return Prepared(
-        policy, image, runtime, session, state, config, _environment(policy, image), disk, host, temporary
-    )
+        policy, image, runtime, session, state, config, _environment(policy, image),
+        disk.storage if disk else None, disk.report if disk else None, host, temporary,
+    )  # fmt: skip
+
+
+async def _provide(
+    policy: Policy, workspace: Path | None, state: Path, engine: Engine, uid: int, gid: int
+) -> Provided:
+    home = os.environ.get("USERMODE_HOME") or platformdirs.user_state_dir("usermode", appauthor=False)
+    own = [cache_dir(), Path(home)]
+    if policy.workspace.mode != "copy":
+        own.append(Path((await engine.info()).get("DockerRootDir") or "/var/lib/docker"))
+    return await asyncio.to_thread(provide, policy, workspace, state, uid, gid, own)
 
 
 def _release(state: Path) -> None:
@@ -237,13 +251,16 @@ async def _end(engine: Engine, container: str) -> None:
         await engine.remove(container)
 
 
-def _user(policy: Policy) -> tuple[int, int]:
-    return (0, 0) if policy.container.user == "root" else sandbox_user()
+def _user(policy: Policy, workspace: Path | None) -> tuple[int, int]:
+    root = policy.container.user == "root"
+    if workspace is not None and policy.workspace.mode != "copy":
+        return owner_of(workspace, root=root)
+    return (0, 0) if root else sandbox_user()
 
 
 async def fill(prepared: Prepared, workspace: Path) -> CopyReport:
     """Copy the workspace into the storage that the container has mounted."""
-    uid, gid = _user(prepared.policy)
+    uid, gid = _user(prepared.policy, None)
     rules = prepared.policy.workspace
     return await asyncio.to_thread(
         copy_in, workspace, prepared.state, limits=prepared.policy.limits, exclude=rules.exclude,
@@ -259,7 +276,7 @@ async def watch(
     async def exceeded(reason: str) -> None:
         await box.stop_for_disk()
 
-    watched = [storage.path] if storage is not None and not storage.exact else []
+    watched = [storage.grows] if storage is not None and not storage.exact else []
     if box.policy.container.writable_root:
         watched.append(await _upper_directory(engine, box.ref))
     for path in watched:

@@ -15,6 +15,7 @@ from sandbox.workspace import beneath, executes, manifest
 from sandbox.workspace.manifest import DIRECTORY, FILE, REWRITTEN, SYMLINK, Entry, Manifest
 from sandbox.workspace.quota import opened
 from sandbox.workspace.review import Change, Kind, Review, kind_of, stamp, unprintable, within
+from sandbox.workspace.scan import OverlayScan, Scan
 
 __all__ = ["Change", "Review", "changes", "compare"]
 
@@ -31,73 +32,24 @@ def changes(session_dir: Path) -> Review:
 
 def compare(known: Manifest, copy: int, source: int) -> Review:
     """The same over open directories."""
-    scan = _Scan(known)
+    scan = OverlayScan(known) if known.mode == "overlay" else Scan(known)
     scan.directory(copy, "", 0)
-    found = [scan.judged(copy, source, path, status) for path, status in scan.touched]
+    judge = _Judge(known, scan)
+    found = [judge.judged(copy, source, path, status) for path, status in scan.touched]
     # Nothing is known to be deleted beneath what could not be entered or was replaced by what does not cross.
     closed = {change.path for change in found if change is not None and change.blocked}
-    for path, entry in scan.missing.items():
+    for path, entry in scan.gone().items():
         found.append(_deleted(source, known, path, entry, within(path, closed)))
     listed = sorted((change for change in found if change is not None), key=lambda change: change.path)
     return Review(known.source, tuple(listed))
 
 
-class _Scan:
-    """One pass over the copy: what is not as the manifest has it, and what the manifest has and the copy has
-    not.
-    """
+class _Judge:
+    """Tells what became of each path that a scan found."""
 
-    def __init__(self, known: Manifest) -> None:
+    def __init__(self, known: Manifest, scan: Scan) -> None:
         self.known = known
-        self.missing = dict(known.entries)
-        self.touched: list[tuple[str, os.stat_result]] = []
-        self._too_deep: set[str] = set()
-        self._bare: set[str] = set()
-
-    def directory(self, here: int, prefix: str, depth: int) -> int:
-        """List one directory; returns how many names it holds."""
-        names: set[str] = set()
-        below: list[tuple[str, os.stat_result, bool]] = []
-        missing = self.missing
-        with os.scandir(here) as listing:
-            for item in listing:
-                names.add(item.name)
-                path = prefix + item.name
-                base = missing.pop(path, None)
-                try:
-                    status = item.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISDIR(status.st_mode):
-                    below.append((item.name, status, base is not None and base.kind == DIRECTORY))
-                elif base is None or not _untouched(base, status):
-                    self.touched.append((path, status))
-        if prefix and {"HEAD", "objects", "refs"} <= names and not executes.in_git(prefix[:-1]):
-            self._bare.add(prefix[:-1])
-        for name, status, was_there in below:
-            self._enter(here, prefix + name, name, status, was_there, depth + 1)
-        return len(names)
-
-    def _enter(
-        self, here: int, path: str, name: str, status: os.stat_result, was_there: bool, depth: int
-    ) -> None:
-        if depth > beneath.MAX_DEPTH:
-            self._too_deep.add(path)
-            self.touched.append((path, status))
-            return
-        try:
-            below = beneath.enter(here, name)
-        except OSError:
-            # Swapped under our hands, or closed to us: shown, and never applied.
-            self._too_deep.add(path)
-            self.touched.append((path, status))
-            return
-        try:
-            names = self.directory(below, f"{path}/", depth)
-        finally:
-            os.close(below)
-        if not was_there and (not names or path in self.known.entries):
-            self.touched.append((path, status))
+        self.scan = scan
 
     def judged(self, copy: int, source: int, path: str, status: os.stat_result) -> Change | None:
         """A touched path as a change; None when it comes out the same."""
@@ -142,14 +94,14 @@ class _Scan:
     def _executes(self, path: str, *, newly_executable: bool) -> str | None:
         if reason := executes.reason_by_path(path):
             return reason
-        if within(path, self._bare):
+        if within(path, self.scan.bare):
             return "part of a bare git repository, whose configuration can run programs"
         return "newly executable" if newly_executable else None
 
     def _blocked(self, copy: int, path: str, status: os.stat_result, base: Entry | None) -> str | None:
         if reason := unprintable(path):
             return reason
-        if path in self._too_deep:
+        if path in self.scan.too_deep:
             return "too deep or not readable"
         if base is not None and base.flags & REWRITTEN:
             return "credentials were left out of its copy: make this change by hand"
@@ -167,17 +119,6 @@ class _Scan:
         except OSError:
             return "cannot be read"
         return None
-
-
-def _untouched(base: Entry, status: os.stat_result) -> bool:
-    return (
-        base.copy_ctime_ns == status.st_ctime_ns
-        and base.copy_ino == status.st_ino
-        and base.copy_mtime_ns == status.st_mtime_ns
-        and base.mode == stat.S_IMODE(status.st_mode)
-        and (base.kind == FILE) == stat.S_ISREG(status.st_mode)
-        and base.size == status.st_size
-    )
 
 
 def _executable(status: os.stat_result) -> bool:

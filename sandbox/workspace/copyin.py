@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pathspec import GitIgnoreSpec
 
@@ -21,6 +22,7 @@ from policies.schema import Limits
 from sandbox.errors import SandboxRefused
 from sandbox.workspace import beneath, manifest
 from sandbox.workspace.copyfile import FileCopier, OverLimit, Rules, entry, full_or, unreadable
+from sandbox.workspace.layout import tree_of
 from sandbox.workspace.manifest import DIRECTORY, REWRITTEN, SYMLINK, Entry, Manifest
 from sandbox.workspace.weighing import Weighing
 
@@ -30,7 +32,7 @@ Progress = Callable[[int, int], None]
 _BATCH = 256
 """Files copied between two looks at the limits."""
 _SHOW_S = 0.1
-_SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
+SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,8 @@ class CopyReport:
     """Paths left out, with the reason. A directory stands for all that is in it."""
     rewritten: tuple[str, ...]
     """Files that went in with credentials taken out."""
-
-
-def tree_of(session_dir: Path) -> Path:
-    """The directory that is mounted at /workspace; the top of the volume it lies in is never the guest's."""
-    return session_dir / "workspace" / "tree"
+    mode: Literal["copy", "overlay", "bind"] = "copy"
+    """Only a copy has bytes to count; what is bound has nothing left out."""
 
 
 def copy_in(
@@ -76,7 +75,7 @@ def copy_in(
     with beneath.root(source) as from_, beneath.root(destination) as to:
         top = os.fstat(from_)
         copier = FileCopier(rules, top, uid, gid)
-        run = _Run(copier, top, limits, progress, _forbidden(source, session_dir))
+        run = _Run(copier, top, limits, progress, forbidden(source, session_dir))
         try:
             run.directory(from_, to, "", 0)
         except OverLimit:
@@ -98,7 +97,7 @@ def _settle(destination: Path, entries: dict[str, Entry]) -> None:
             os.utime(destination / path, ns=times, follow_symlinks=False)
 
 
-def _forbidden(source: Path, session_dir: Path) -> frozenset[tuple[int, int]]:
+def forbidden(source: Path, session_dir: Path) -> frozenset[tuple[int, int]]:
     """Directories that must not be copied into themselves: the session's own, and the store it lies in."""
     own, top = session_dir.resolve(), source.resolve()
     paths = [own, own.parent] if top in own.parent.parents else [own]
@@ -140,7 +139,7 @@ class _Run:
                     self._symlink(from_, to, prefix + item.name, item.name)
                 else:
                     kind = stat.S_IFMT(item.stat(follow_symlinks=False).st_mode)
-                    self._leave_out(prefix + item.name, _SPECIAL.get(kind, "special file"))
+                    self._leave_out(prefix + item.name, SPECIAL.get(kind, "special file"))
         for start in range(0, len(files), _BATCH):
             self._copy(from_, to, prefix, files[start : start + _BATCH])
         for name in directories:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 FILE, DIRECTORY, SYMLINK = 0, 1, 2
 REWRITTEN = 1
@@ -63,6 +63,8 @@ class Manifest:
     """Of the symlinks."""
     excluded: list[tuple[str, str]]
     """Paths that were left out, with the reason."""
+    mode: Literal["copy", "overlay"] = "copy"
+    """Whether the session's tree is all of it, or only what was written over the user's directory."""
 
 
 def save(session_dir: Path, manifest: Manifest) -> None:
@@ -82,6 +84,7 @@ def save(session_dir: Path, manifest: Manifest) -> None:
         "paths_bytes": len(paths),
         "targets_bytes": len(targets),
         "excluded": manifest.excluded,
+        "mode": manifest.mode,
     }
     records = b"".join(_RECORD.pack(*entry) for entry in manifest.entries.values())
     target = session_dir / _NAME
@@ -115,6 +118,7 @@ def load(session_dir: Path) -> Manifest:
         entries=entries,
         targets=dict(zip(links, targets, strict=True)),
         excluded=[(path, reason) for path, reason in header["excluded"]],
+        mode=header.get("mode", "copy"),
     )
     for path, applied in _applied(session_dir):
         if applied is None:

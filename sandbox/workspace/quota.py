@@ -13,9 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,19 +23,14 @@ from typing import Literal
 
 from policies.schema import Limits
 from sandbox.errors import SandboxRefused
-from sandbox.workspace import beneath
-from sandbox.workspace.copyin import tree_of
+from sandbox.workspace import beneath, mounts
+from sandbox.workspace.layout import BOUND, IMAGE, LOCK, MOUNTPOINT, TREE, tree_of, upper_of
 
-Kind = Literal["quota image", "watched directory"]
+Kind = Literal["quota image", "watched directory", "your directory"]
+"""The last is no copy at all: the user's own, for work that is trusted."""
 
-_IMAGE = "workspace.img"
-_MOUNTPOINT = "workspace"
-_LOCK = "workspace.lock"
-_PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
 _JOURNAL_MB = 16
 _INODE_BYTES = 256
-_PROGRAM_S = 60
-_BUSY_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -54,6 +47,12 @@ class Storage:
         """Whether the limit is kept by the file system itself; otherwise a Watchdog has to run."""
         return self.kind == "quota image"
 
+    @property
+    def grows(self) -> Path:
+        """What the session's writes fill, for a Watchdog to watch."""
+        upper = upper_of(self.session_dir)
+        return upper if upper.is_dir() else self.path
+
     def release(self) -> None:
         """Unmount. The copy stays, and `opened` mounts it again when it is wanted. Idempotent."""
         release(self.session_dir)
@@ -67,7 +66,7 @@ def prepare(session_dir: Path, limits: Limits, *, uid: int, gid: int, kind: Kind
     inexact = "asked for" if kind == "watched directory" else exact_unavailable()
     if kind == "quota image" and inexact:
         raise SandboxRefused(f"no exact workspace limit: {inexact}")
-    mountpoint = session_dir / _MOUNTPOINT
+    mountpoint = session_dir / MOUNTPOINT
     with _locked(session_dir):
         mountpoint.mkdir(mode=0o700)
         if inexact is None:
@@ -82,48 +81,72 @@ def prepare(session_dir: Path, limits: Limits, *, uid: int, gid: int, kind: Kind
     return Storage(session_dir, "watched directory" if inexact else "quota image", tree, inexact)
 
 
+def prepare_bound(session_dir: Path, source: Path) -> Storage:
+    """No storage at all: the session works on the user's own directory, and only its path is kept."""
+    with _locked(session_dir):
+        (session_dir / MOUNTPOINT).mkdir(mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(session_dir / BOUND, flags, 0o600), "wb") as file:
+            file.write(os.fsencode(source))
+    return Storage(session_dir, "your directory", source, "it is your own directory")
+
+
+def bound_to(session_dir: Path) -> Path | None:
+    """The user's own directory that the session worked on; None for a session with a copy."""
+    try:
+        return Path(os.fsdecode((session_dir / BOUND).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
 def storage_of(session_dir: Path) -> Storage:
     """The storage a session has. FileNotFoundError when it has none (never prepared, or discarded)."""
-    (session_dir / _MOUNTPOINT).stat()
-    image = (session_dir / _IMAGE).exists()
+    (session_dir / MOUNTPOINT).stat()
+    if (own := bound_to(session_dir)) is not None:
+        return Storage(session_dir, "your directory", own)
+    image = (session_dir / IMAGE).exists()
     return Storage(session_dir, "quota image" if image else "watched directory", tree_of(session_dir))
 
 
 @contextmanager
 def opened(session_dir: Path) -> Iterator[Path]:
-    """The session's tree, mounted for as long as the block lasts, or as it is while its sandbox runs."""
+    """The session's tree, mounted for as long as the block lasts, or as it is while its sandbox runs.
+
+    Of an overlay session it is the upper directory, in which only what was written stands.
+    """
     with _locked(session_dir):
         storage = storage_of(session_dir)
         mounted_here = storage.exact and not _is_mounted(session_dir)
         if mounted_here:
             _mount(session_dir)
         try:
-            yield storage.path
+            yield storage.grows
         finally:
             if mounted_here:
                 _unmount(session_dir)
 
 
 def release(session_dir: Path) -> None:
-    """Unmount a session's image if it is mounted, also one whose harness was killed."""
+    """Unmount what of a session's workspace is mounted, also where its harness was killed."""
     with _locked(session_dir):
-        if _is_mounted(session_dir):
-            _unmount(session_dir)
+        _unmount(session_dir)
 
 
 def remove(session_dir: Path) -> None:
     """Remove the copy, whatever the guest left in it. Idempotent."""
     with _locked(session_dir), beneath.root(session_dir) as top:
-        if _is_mounted(session_dir):
-            _unmount(session_dir)
-        beneath.remove_tree(top, _MOUNTPOINT)
-        beneath.remove_tree(top, _IMAGE)
+        _unmount(session_dir)
+        beneath.remove_tree(top, MOUNTPOINT)
+        beneath.remove_tree(top, IMAGE)
+        beneath.remove_tree(top, BOUND)
 
 
 def mounted_sessions(store: Path) -> list[Path]:
-    """Session directories beneath `store` whose image is mounted now, for the reaper to `release`."""
+    """Session directories beneath `store` of which something is mounted now, for the reaper to `release`."""
     top = store.resolve()
-    return [path.parent for path in _mountpoints() if path.name == _MOUNTPOINT and top in path.parents]
+    found = (path.parent if path.name == TREE else path for path in mounts.mountpoints())
+    sessions = (path.parent for path in found if path.name == MOUNTPOINT and top in path.parents)
+    return list(dict.fromkeys(sessions))
 
 
 @cache
@@ -134,7 +157,7 @@ def exact_unavailable() -> str | None:
     if os.geteuid() != 0:
         return "mounting a file-system image needs root"
     for name in ("mkfs.ext4", "mount", "umount"):
-        if shutil.which(name, path=_PROGRAMS) is None:
+        if shutil.which(name, path=mounts.PROGRAMS) is None:
             return f"no {name} program (Debian: packages e2fsprogs and mount)"
     if not Path("/dev/loop-control").exists():
         return "no loop devices"
@@ -146,10 +169,10 @@ def _try_image(session_dir: Path, limits: Limits) -> str | None:
     say).
     """
     try:
-        _make_image(session_dir / _IMAGE, limits)
+        _make_image(session_dir / IMAGE, limits)
         _mount(session_dir)
     except SandboxRefused as refused:
-        (session_dir / _IMAGE).unlink()
+        (session_dir / IMAGE).unlink()
         return str(refused)
     return None
 
@@ -161,7 +184,7 @@ def _make_image(image: Path, limits: Limits) -> None:
     size_mb = limits.workspace_mb + tables_mb + _JOURNAL_MB
     with open(os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
         file.truncate(size_mb << 20)
-    _run(
+    mounts.run(
         "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-I", str(_INODE_BYTES),
         "-N", str(limits.workspace_inodes), "-J", f"size={_JOURNAL_MB}",
         "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", "--", str(image),
@@ -170,62 +193,26 @@ def _make_image(image: Path, limits: Limits) -> None:
 
 def _mount(session_dir: Path) -> None:
     options = "loop,nosuid,nodev,noatime,errors=remount-ro"
-    _run(
-        "mount", "-t", "ext4", "-o", options, "--", str(session_dir / _IMAGE), str(session_dir / _MOUNTPOINT)
+    mounts.run(
+        "mount", "-t", "ext4", "-o", options, "--", str(session_dir / IMAGE), str(session_dir / MOUNTPOINT)
     )
 
 
 def _unmount(session_dir: Path) -> None:
-    # A look from elsewhere (a file indexer, a backup) holds it for a moment; a lasting holder is an error.
-    for left in reversed(range(_BUSY_TRIES)):
-        try:
-            _run("umount", "--", str(session_dir / _MOUNTPOINT))
-            return
-        except SandboxRefused:
-            if not left or not _is_mounted(session_dir):
-                raise
-            time.sleep(0.05)
-
-
-def _run(program: str, *arguments: str) -> None:
-    path = shutil.which(program, path=_PROGRAMS)
-    if path is None:
-        raise SandboxRefused(f"no {program} program on this machine")
-    done = subprocess.run(
-        [path, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        env={"PATH": _PROGRAMS, "LC_ALL": "C"},
-        timeout=_PROGRAM_S,
-        check=False,
-    )
-    if done.returncode:
-        said = " ".join(done.stderr.decode(errors="backslashreplace").split())
-        raise SandboxRefused(f"{program} failed for the workspace's storage: {said}")
+    """The overlay first, if there is one: it holds the volume that it writes to."""
+    for path in (tree_of(session_dir), session_dir / MOUNTPOINT):
+        if mounts.is_mounted(path):
+            mounts.unmount(path)
 
 
 def _is_mounted(session_dir: Path) -> bool:
-    return (session_dir / _MOUNTPOINT).resolve() in _mountpoints()
-
-
-def _mountpoints() -> list[Path]:
-    try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    return [Path(os.fsdecode(_unescaped(line.split(b" ")[4]))) for line in lines]
-
-
-def _unescaped(field: bytes) -> bytes:
-    """The kernel writes space, tab, newline and backslash of a path as three octal digits."""
-    first, *rest = field.split(b"\\")
-    return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
+    return mounts.is_mounted(session_dir / MOUNTPOINT)
 
 
 @contextmanager
 def _locked(session_dir: Path) -> Iterator[None]:
     """One process at a time mounts, looks or unmounts. The lock ends with its holder, however that ends."""
-    descriptor = os.open(session_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(session_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

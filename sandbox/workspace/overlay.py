@@ -1,0 +1,147 @@
+"""Overlay: the user's directory as a read-only layer, and over it a private one that takes what is written.
+
+It is there at once, whatever its size in bytes: files are looked into, not copied. What a copy would leave
+out is hidden by whiteouts, which are made in the upper layer before anything is mounted; the kernel gives no
+way back through one, to the guest or to anybody else who looks at the merged tree. Layers are named by
+descriptors, so that no link is followed and no path of the host shows in the container's table of mounts.
+
+The lower layer is live: a file that the user adds or alters while the session runs may be seen by it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from sandbox.errors import SandboxRefused
+from sandbox.workspace import beneath, manifest, mounts
+from sandbox.workspace.copyfile import FileCopier, Rules
+from sandbox.workspace.copyin import CopyReport
+from sandbox.workspace.layout import tree_of, upper_of, work_of
+from sandbox.workspace.manifest import Manifest
+from sandbox.workspace.pinned import pinned
+from sandbox.workspace.survey import Cleaned, Found, Survey, cleaned_entry
+
+_WHITEOUT = stat.S_IFCHR
+"""With device number 0: the mark by which an overlay hides a name of the layers below."""
+# Nothing of a layer's own metadata is to steer the kernel, and a copy that was opened for writing is whole.
+_OPTIONS = "nosuid,nodev,noatime,redirect_dir=off,metacopy=off,index=off,xino=off"
+
+
+def lay_over(
+    source: Path,
+    session_dir: Path,
+    *,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
+    uid: int,
+    gid: int,
+    own: Sequence[Path] = (),
+) -> CopyReport:
+    """Mount `source` with the session's prepared storage over it, and write the manifest.
+
+    SandboxRefused where this process cannot mount, or not this; nothing stays mounted then.
+    """
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        raise SandboxRefused("workspace mode overlay needs root on Linux; use workspace mode copy")
+    rules = Rules(
+        GitIgnoreSpec.from_lines(exclude) if exclude else None,
+        GitIgnoreSpec.from_lines(include) if include else None,
+    )
+    with pinned(source, [session_dir, *own]) as (lower, path):
+        top = os.fstat(lower)
+        survey = Survey(FileCopier(rules, top, uid, gid), top)
+        survey.directory(lower, "", 0)
+        found = survey.found
+        for made in (upper_of(session_dir), work_of(session_dir)):
+            made.mkdir(mode=0o700)
+        if top.st_uid != uid:
+            raise SandboxRefused(f"{path} belongs to user {top.st_uid}, and the session runs as user {uid}")
+        with beneath.root(upper_of(session_dir)) as upper:
+            _like(upper, top)
+            try:
+                _fill(lower, upper, found)
+            except OSError as error:
+                raise SandboxRefused(f"the overlay of the workspace cannot be prepared: {error}") from error
+        entries = dict(sorted(found.entries.items()))
+        hidden_paths = sorted(found.hidden)
+        manifest.save(
+            session_dir, Manifest(path, uid, gid, entries, found.targets, hidden_paths, mode="overlay")
+        )
+        _mount(session_dir, lower)
+    rewritten = tuple(sorted(cleaned.path for cleaned in found.cleaned))
+    return CopyReport(len(entries), 0, tuple(hidden_paths), rewritten, "overlay")
+
+
+def _fill(lower: int, upper: int, found: Found) -> None:
+    """What the upper layer holds at first: whiteouts, and files without their credentials."""
+    for hidden, _ in found.hidden:
+        with _shadowed(lower, upper, hidden) as (parent, name):
+            os.mknod(name, _WHITEOUT, os.makedev(0, 0), dir_fd=parent)
+    for cleaned in found.cleaned:
+        with _shadowed(lower, upper, cleaned.path) as (parent, name):
+            found.entries[cleaned.path] = cleaned_entry(cleaned, _put(parent, name, cleaned))
+
+
+@contextmanager
+def _shadowed(lower: int, upper: int, path: str) -> Iterator[tuple[int, str]]:
+    """The upper layer's directory that is to hold `path`, like the lower's where it has to be made."""
+    *directories, name = beneath.components(path)
+    below, above = os.dup(lower), os.dup(upper)
+    try:
+        for component in directories:
+            if beneath.look(above, component) is None:
+                os.mkdir(component, 0o700, dir_fd=above)
+                _timed(above, os.fstat(below))
+            below = _down(below, component)
+            above = _down(above, component)
+            _like(above, os.fstat(below))
+        yield above, name
+        # Last, since a name that is made in a directory moves its times.
+        _timed(above, os.fstat(below))
+    finally:
+        os.close(below)
+        os.close(above)
+
+
+def _down(parent: int, name: str) -> int:
+    here = beneath.enter(parent, name)
+    os.close(parent)
+    return here
+
+
+def _like(descriptor: int, status: os.stat_result) -> None:
+    os.fchown(descriptor, status.st_uid, status.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
+    _timed(descriptor, status)
+
+
+def _timed(descriptor: int, status: os.stat_result) -> None:
+    os.utime(descriptor, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _put(parent: int, name: str, cleaned: Cleaned) -> os.stat_result:
+    target = os.open(name, beneath.NEW_FILE, 0o600, dir_fd=parent)
+    try:
+        beneath.write_all(target, cleaned.content)
+        _like(target, cleaned.status)
+        return os.fstat(target)
+    finally:
+        os.close(target)
+
+
+def _mount(session_dir: Path, lower: int) -> None:
+    with beneath.root(upper_of(session_dir)) as upper, beneath.root(work_of(session_dir)) as work:
+        layers = ",".join(
+            f"{name}=/proc/self/fd/{layer}"
+            for name, layer in (("lowerdir", lower), ("upperdir", upper), ("workdir", work))
+        )
+        options = f"{_OPTIONS},{layers}"
+        arguments = ("-t", "overlay", "-o", options, "--", "overlay", str(tree_of(session_dir)))
+        mounts.run("mount", *arguments, descriptors=(lower, upper, work))
