@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.approvals.call import about_call
 from harness.approvals.service import Approval, Approvals
@@ -21,6 +22,7 @@ from harness.scheduler import Turn
 from harness.session import FIRST_EXEC_ID, Made, Session
 from harness.syscalls.arguments import fetch
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
+from harness.syscalls.consent import DO_WITHOUT, unanswered
 from harness.syscalls.faults import guarded
 from harness.syscalls.table import TABLE
 from policies.decide import Decision, Request, decide
@@ -30,15 +32,6 @@ from sandbox.protocol import Sandbox
 
 MAX_CONTENT = 4 << 20
 """Characters of a result: whatever a policy allows to be shown, it must fit into a line of the journal."""
-
-_NOES: dict[str, str] = {
-    "denied": "denied: the user was asked, and said no.",
-    "no_approver": "no approver: the user would have to be asked, and nobody can be in this session.",
-    "approval_timeout": "approval timeout: the user was asked, and nobody answered in time.",
-    "approver_error": "approver error: the user could not be asked, so the answer is no.",
-    "changed": "changed: the user said yes, and what would run has changed since, so the answer is void.",
-}
-_DO_WITHOUT = "Nothing was run. Do without it, or say in your answer what you would need."
 
 
 @dataclass(frozen=True)
@@ -54,6 +47,8 @@ class Devices:
     """Whether anybody looks at the output of running commands."""
     outlet: Outlet | None = None
     """The way out of the sandbox; None where there is none at all."""
+    keep_out: tuple[Path, ...] = ()
+    """Directories of the host of which nothing is ever copied in."""
 
     def limits(self, session: Session) -> Limits:
         """Those in force now: the policy's, or what the user gave since."""
@@ -96,7 +91,7 @@ def prepare(call: Call, session: Session, policy: Policy) -> Prepared:
     decision = decide(policy, Request(call.name, command=access.command, path=access.path, host=access.host))
     refusal = None
     if decision.action == "deny":
-        refusal = Outcome(f"denied by the policy, {decision.rule}: {decision.reason} {_DO_WITHOUT}", "denied")
+        refusal = Outcome(f"denied by the policy, {decision.rule}: {decision.reason} {DO_WITHOUT}", "denied")
     return Prepared(call, session.next_exec_id(), decision, access, session.cwd, row, arguments, refusal)
 
 
@@ -128,13 +123,6 @@ async def answer(prepared: Prepared, devices: Devices) -> Prepared:
     if approval.answer.granted:
         return replace(prepared, approval=approval)
     return replace(prepared, refusal=unanswered(approval, f"{decision.rule}: {decision.reason}"))
-
-
-def unanswered(approval: Approval, rule: str) -> Outcome:
-    """What the model is told of an answer that is not a yes."""
-    code = approval.answer.code
-    assert code != "approved"
-    return Outcome(f"{_NOES[code]} ({rule}) {_DO_WITHOUT}", code)
 
 
 async def carry_out(
@@ -200,6 +188,7 @@ async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Ou
         policy=devices.policy,
         approvals=devices.approvals,
         outlet=devices.outlet,
+        keep_out=devices.keep_out,
         on_output=on_output if devices.watched else None,
     )
     try:

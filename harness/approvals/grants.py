@@ -46,9 +46,12 @@ class Grants:
         self,
         recorder: Recorder,
         *,
+        on_given: Callable[[Grant], None] = lambda grant: None,
         on_end: Callable[[Grant], None] = lambda grant: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.on_given = on_given
+        """Told each new grant, to open what it gives. It must not raise."""
         self.on_end = on_end
         """Told each grant that is revoked or has run out, to take back what it gave. It must not raise."""
         self._recorder = recorder
@@ -83,6 +86,7 @@ class Grants:
         )
         await self._recorder.record(_changed(grant, "given"))
         self._live[grant.name] = grant
+        self.on_given(grant)
         if lasts_s is not None:
             timer = asyncio.create_task(self._run_out(grant, lasts_s))
             self._timers.add(timer)

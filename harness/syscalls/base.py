@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -114,6 +115,8 @@ class Context:
     """For what needs the user's consent."""
     outlet: Outlet | None = None
     """The way out of the sandbox; None where there is none at all."""
+    keep_out: tuple[Path, ...] = ()
+    """Directories of the host of which nothing is ever copied in."""
     on_output: OnOutput | None = None
     """None when nobody watches."""
 

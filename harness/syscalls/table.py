@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from harness.messages import JsonObject
 from harness.providers.base import ToolSpec
-from harness.syscalls import bash, glob, grep, job, plan, read, write
+from harness.syscalls import bash, glob, grep, job, plan, read, sudo, write
 from harness.syscalls.base import Arguments, Syscall
 
 _ROWS = (
@@ -69,6 +69,16 @@ _ROWS = (
         plan.Plan,
         plan.access,
         plan.plan,
+    ),
+    Syscall(
+        "sudo",
+        "Ask the user for one thing that the sandbox does not have: a host to reach, a command as root, the "
+        "use of a secret, a copy of a file of the user's machine, or higher limits. Name exactly one. The "
+        "answer may be no, and it may take minutes.",
+        sudo.Sudo,
+        sudo.access,
+        sudo.sudo,
+        petitions=True,
     ),
 )
 TABLE: Mapping[str, Syscall] = MappingProxyType({row.name: row for row in _ROWS})
