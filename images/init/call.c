@@ -324,7 +324,10 @@ void call_request(const struct header *h, const uint8_t *payload) {
     case RESIZE:
         if (c->tty && c->in >= 0 && h->length == 4) {
             struct winsize size = {.ws_row = (uint16_t)(payload[0] | payload[1] << 8), .ws_col = (uint16_t)(payload[2] | payload[3] << 8)};
+            pid_t foreground;
             ioctl(c->in, TIOCSWINSZ, &size);
+            /* gVisor keeps the new size and tells nobody; it does not say here who is in the foreground either. */
+            if (ioctl(c->in, TIOCGPGRP, &foreground) && errno == ENOTTY) proc_tell(supervisor_pid(c->supervisor), SIGWINCH);
         }
         break;
     }

@@ -134,6 +134,7 @@ long ooms(void);                          /* processes killed for memory so far 
 /* proc.c */
 void proc_init(void);
 int proc_count(pid_t root);               /* living descendants */
+void proc_tell(pid_t root, int signal);   /* to all of them, as they are */
 int proc_end(pid_t root, int signal);     /* to all of them; how many there were */
 int proc_end_strays(const pid_t *supervisors, int count);
 void proc_counts(const pid_t *roots, int *counts, int count);

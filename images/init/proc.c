@@ -100,6 +100,12 @@ void proc_counts(const pid_t *roots, int *counts, int count) {
     }
 }
 
+void proc_tell(pid_t root, int signal) {
+    scan();
+    for (int i = 0; i < processes; i++)
+        if (table[i].state != 'Z' && root_of(&table[i], &root, 1) >= 0) kill(table[i].pid, signal);
+}
+
 enum { PASSES = 8 };
 
 int proc_end(pid_t root, int signal) {
