@@ -15,7 +15,7 @@ from sandbox.address import EngineAddress
 from sandbox.errors import SandboxGone, WireError
 
 ANSWER_S = 30.0
-HIGH_WATER = 4 << 20
+HIGH_WATER = 256 << 10
 _PIECE = struct.Struct(">BxxxI")
 
 
