@@ -16,7 +16,7 @@ from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.files import Files
 from sandbox.frames import Living, Request, Spawn, SpawnFlag, decode_calls
 from sandbox.hardening import WORKSPACE
-from sandbox.protocol import Chunk, Command, Completed, Connection, FileStat, Progress
+from sandbox.protocol import Chunk, Command, Completed, Connection, FileStat, Gatekeeper, Progress
 from sandbox.rootexec import RootCommands
 from sandbox.streams import Streams
 from sandbox.workspace.copyin import CopyReport
@@ -270,6 +270,14 @@ class DockerSandbox:
                 self.channel.send(Request.KILL, _number(call_id))
 
     # --- connections ---
+
+    async def let_out(self, gate: Gatekeeper) -> None:
+        """Open the way out: from here on programs are told of the gate, and find it."""
+        for path, content in gate.files.items():
+            await self.write_file(path, content, parents=True)
+        await self.listen(gate.port, gate.serve)
+        for name, value in gate.environment.items():
+            self._environment[name] = _bytes(f"{name}={value}")
 
     async def listen(self, port: int, serve: Callable[[Connection], Awaitable[None]]) -> None:
         self._standing()

@@ -31,7 +31,7 @@ from sandbox.engine import Engine, ImageFacts
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
 from sandbox.initbinary import init_binary
-from sandbox.protocol import SandboxSpec
+from sandbox.protocol import Gatekeeper, SandboxSpec
 from sandbox.rootexec import RootCommands
 from sandbox.runtime import usable
 from sandbox.workspace.copyin import CopyReport, copy_in
@@ -90,6 +90,8 @@ async def open_in(stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: E
     if spec.workspace is not None:
         box.copy_report = prepared.report or await fill(prepared, spec.workspace)
     await watch(stack, engine, box, prepared.storage)
+    if spec.gate is not None:
+        await box.let_out(spec.gate)
     return box
 
 
@@ -296,8 +298,12 @@ async def _upper_directory(engine: Engine, container: str) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def attach_sandbox(ref: str, *, engine: Engine | None = None) -> AsyncIterator[DockerSandbox]:
+async def attach_sandbox(
+    ref: str, *, engine: Engine | None = None, gate: Gatekeeper | None = None
+) -> AsyncIterator[DockerSandbox]:
     """Return to a sandbox that another harness left with `detach`, or died over. The block's end closes it.
+
+    The way out is this `gate`, or none: the one of before has gone with its harness.
 
     SandboxGone when there is none any more; SandboxRefused when it is no sandbox of ours.
     """
@@ -320,6 +326,8 @@ async def attach_sandbox(ref: str, *, engine: Engine | None = None) -> AsyncIter
         stack.push_async_callback(box.close)
         storage = storage_of(state) if (state / "workspace").exists() else None
         await watch(stack, engine, box, storage)
+        if gate is not None:
+            await box.let_out(gate)
         yield box
 
 

@@ -18,7 +18,7 @@ from sandbox.container import DockerSandbox
 from sandbox.engine import Engine
 from sandbox.errors import SandboxError, SandboxGone
 from sandbox.lifecycle import Prepared, fill, launch, prepare, watch
-from sandbox.protocol import SandboxSpec
+from sandbox.protocol import Gatekeeper, SandboxSpec
 
 REFILL_AFTER_S = 0.05
 
@@ -42,7 +42,7 @@ class SandboxPool:
     ) -> None:
         if size < 1:
             raise ValueError("a pool holds at least one sandbox")
-        self._spec = replace(spec, workspace=None, state=None, session=None)
+        self._spec = replace(spec, workspace=None, state=None, session=None, gate=None)
         self._workspaces = workspaces
         self._size = size
         self._engine = engine
@@ -79,8 +79,13 @@ class SandboxPool:
         return len(self._warm)
 
     @contextlib.asynccontextmanager
-    async def open(self, workspace: Path | None = None) -> AsyncIterator[DockerSandbox]:
-        """A warm sandbox, or a cold one when none is left; another takes its place meanwhile."""
+    async def open(
+        self, workspace: Path | None = None, *, gate: Gatekeeper | None = None
+    ) -> AsyncIterator[DockerSandbox]:
+        """A warm sandbox, or a cold one when none is left; another takes its place meanwhile.
+
+        Each session brings a gate of its own, or has no way out.
+        """
         if workspace is not None and not self._workspaces:
             raise ValueError("this pool's sandboxes have no workspace; make it with workspaces=True")
         warm = await self._take()
@@ -89,6 +94,8 @@ class SandboxPool:
         async with warm.stack:
             if workspace is not None:
                 warm.box.copy_report = await fill(warm.prepared, workspace)
+            if gate is not None:
+                await warm.box.let_out(gate)
             yield warm.box
 
     async def _take(self) -> _Warm:
