@@ -72,23 +72,31 @@ _FIND_ACTS = ("-exec", "-ok", "-delete", "-fprint", "-fls", "-files0")
 
 def covers(rule: str, command: Words) -> bool:
     """Whether an allow rule's words are consent to this command."""
+    return not objection(rule, command)
+
+
+def objection(rule: str, command: Words) -> str:
+    """Why an allow rule's words are no consent to this command; empty if they are."""
     words = tuple(rule.split(" "))
     if command[: len(words)] != words:
-        return False
+        return "it begins otherwise"
     extra = command[len(words) :]
     if not extra:
-        return True
+        return ""
     program = _program(words[0])
-    if _runs_others(program):
-        return False
+    if runs_others(program):
+        return f"{program} does what its words say, so only the rule's own words are consent"
     if program == "git" and (len(words) < 2 or words[1] not in _GIT_READS):
-        return False
+        return "of this git command, only the rule's own words are consent"
     if program == "find":
-        return not any(word.startswith(_FIND_ACTS) for word in extra)
-    refused = _REFUSED_OPTIONS.get(program)
-    if refused is None:
-        return not any(word.startswith(("-", "+")) for word in extra)
-    return not any(_is_option(word, refused) for word in extra)
+        bad = next((word for word in extra if word.startswith(_FIND_ACTS)), None)
+    else:
+        refused = _REFUSED_OPTIONS.get(program)
+        if refused is None:
+            bad = next((word for word in extra if word.startswith(("-", "+"))), None)
+        else:
+            bad = next((word for word in extra if _is_option(word, refused)), None)
+    return "" if bad is None else f"the rule does not name the option {bad[:100]}"
 
 
 def keeps_meaning(command: Words) -> bool:
@@ -98,7 +106,7 @@ def keeps_meaning(command: Words) -> bool:
     program named by a path, nor of git with options before its command.
     """
     program, *rest = command
-    if "/" in program or _runs_others(program):
+    if "/" in program or runs_others(program):
         return False
     return program != "git" or bool(rest and not rest[0].startswith("-"))
 
@@ -113,7 +121,7 @@ def may_mean(rule: str, parsed: Parsed) -> bool:
 
 def _meant_by(words: list[str], command: Words) -> bool:
     program = _program(command[0])
-    if _runs_others(program):
+    if runs_others(program):
         return mentions(_named(words), bare(" ".join(command)))
     if _program(words[0]) != program:
         return False
@@ -138,7 +146,8 @@ def _named(words: list[str]) -> str:
     return " ".join([_program(words[0]), *words[1:]])
 
 
-def _runs_others(program: str) -> bool:
+def runs_others(program: str) -> bool:
+    """Whether a program runs what its operands tell it to, or acts on them."""
     return program in _EXACT or program.rstrip("0123456789.-") in _EXACT
 
 

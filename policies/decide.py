@@ -37,8 +37,8 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """A request, read once: canonical values, None where there is none."""
+class Facts:
+    """A request, read once: canonical values, None where there is none or no clear one."""
 
     request: Request
     path: str | None = field(init=False)
@@ -54,10 +54,10 @@ class _Facts:
 
 def decide(policy: Policy, request: Request) -> Decision:
     """The strictest rule that applies. Without one the call is denied, or asked about if the policy says."""
-    facts = _Facts(request)
+    facts = Facts(request)
     for action in ("deny", "ask"):
         for number, rule in enumerate(policy.rules, 1):
-            if rule.action == action and _may_apply(rule, facts):
+            if rule.action == action and may_apply(rule, facts):
                 return Decision(action, describe_rule(number, rule), rule.reason)
     return _allowed(policy, facts) or _unmatched(policy, facts)
 
@@ -69,8 +69,8 @@ def applies_to_example(rule: Rule, example: str) -> bool | str:
     if len(given) != 1:
         return "examples need a rule with exactly one of when.command, when.path and when.host"
     kind: Literal["command", "path", "host"] = given[0]  # type: ignore[assignment]
-    facts = _Facts(Request(syscall=rule.syscall, **{kind: example}))
-    return _surely_applies(rule, facts) if rule.action == "allow" else _may_apply(rule, facts)
+    facts = Facts(Request(syscall=rule.syscall, **{kind: example}))
+    return surely_applies(rule, facts) if rule.action == "allow" else may_apply(rule, facts)
 
 
 def describe_rule(number: int, rule: Rule) -> str:
@@ -79,11 +79,11 @@ def describe_rule(number: int, rule: Rule) -> str:
     return f"rule {number} ({', '.join([f'{rule.action} {rule.syscall}', *conditions])})"
 
 
-def _allowed(policy: Policy, facts: _Facts) -> Decision | None:
+def _allowed(policy: Policy, facts: Facts) -> Decision | None:
     """One allow rule for all of it; or, for a line of several commands, a rule for each of them."""
     rules = [(number, rule) for number, rule in enumerate(policy.rules, 1) if rule.action == "allow"]
     for number, rule in rules:
-        if _surely_applies(rule, facts):
+        if surely_applies(rule, facts):
             return Decision("allow", describe_rule(number, rule), rule.reason)
     if facts.parsed is None or not facts.parsed.commands:
         return None
@@ -93,7 +93,7 @@ def _allowed(policy: Policy, facts: _Facts) -> Decision | None:
             if (
                 rule.when.command
                 and covers(rule.when.command, words)
-                and _surely_applies(rule, facts, command=False)
+                and surely_applies(rule, facts, command=False)
             ):
                 used[describe_rule(number, rule)] = rule.reason
                 break
@@ -102,7 +102,7 @@ def _allowed(policy: Policy, facts: _Facts) -> Decision | None:
     return Decision("allow", " and ".join(used), " ".join(used.values()))
 
 
-def _unmatched(policy: Policy, facts: _Facts) -> Decision:
+def _unmatched(policy: Policy, facts: Facts) -> Decision:
     request = facts.request
     what = " ".join(part for part in (request.syscall, request.path, request.host) if part is not None)
     reason = f"No rule of policy {policy.name} allows {what}."
@@ -111,7 +111,7 @@ def _unmatched(policy: Policy, facts: _Facts) -> Decision:
     return Decision(policy.unmatched, "default", reason)
 
 
-def _surely_applies(rule: Rule, facts: _Facts, *, command: bool = True) -> bool:
+def surely_applies(rule: Rule, facts: Facts, *, command: bool = True) -> bool:
     """For allow: every condition holds of a value with one clear reading."""
     when = rule.when
     if rule.syscall not in ("*", facts.request.syscall):
@@ -126,7 +126,7 @@ def _surely_applies(rule: Rule, facts: _Facts, *, command: bool = True) -> bool:
     return bool(commands) and all(covers(when.command, words) for words in commands or ())
 
 
-def _may_apply(rule: Rule, facts: _Facts) -> bool:
+def may_apply(rule: Rule, facts: Facts) -> bool:
     """For deny and ask: no condition can be ruled out; one on a value the request does not have can."""
     when, request = rule.when, facts.request
     if rule.syscall not in ("*", request.syscall):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import hashlib
 import json
@@ -16,10 +15,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from policies.decide import applies_to_example
-from policies.errors import PolicyError, printable
+from policies.errors import PolicyError
+from policies.mistakes import contradiction, example_errors, place, schema_errors
 from policies.schema import Policy
-from policies.toml_lines import Key, key_lines, line_of
 
 __all__ = ["PROJECT_FILE", "PolicyError", "digest", "load", "load_project", "profiles"]
 
@@ -52,11 +50,39 @@ def load(source: str | Path, *layers: Path) -> Policy:
 
 def load_project(path: Path) -> Policy:
     """What a project's own file says and nothing else, for `tighten`. Raises PolicyError."""
+    return read_project(path)[0]
+
+
+def read_project(path: Path) -> tuple[Policy, str]:
+    """As `load_project`, and the SHA-256, in hex, of the very bytes that were read. Raises PolicyError."""
     data, extends, text = _parse(path, str(path), PROJECT_MAX_BYTES, os.O_NOFOLLOW)
     if extends is not None:
         reason = "a project's file can only tighten the policy it meets"
-        raise PolicyError(path, reason, line=_line(text, "extends"), key="extends")
-    return _validate(data, text, str(path), default_name="project")
+        raise PolicyError(path, reason, line=place(text, "extends"), key="extends")
+    policy = _validate(data, text, str(path), default_name="project")
+    return policy, hashlib.sha256(text.encode()).hexdigest()
+
+
+def over(base: Policy, layer: Policy) -> Policy:
+    """`base` with every field replaced that `layer` sets, and its rules added: of a file that is trusted."""
+    merged = _overlay(base, layer.model_copy(update={"name": base.name, "rules": ()}))
+    return merged.model_copy(update={"rules": base.rules + layer.rules})
+
+
+def check(path: Path) -> list[PolicyError]:
+    """Every mistake of a file that can be told at once, in the order of the file; empty if it loads."""
+    try:
+        policy = load_project(path) if path.name == PROJECT_FILE else load(path)
+    except PolicyError as first:
+        return _others(path, first)
+    assert policy.name
+    return []
+
+
+def read_examples(path: Path) -> Policy:
+    """A file on its own, whether or not its rules' examples come out as written. Raises PolicyError."""
+    data, _, text = _parse(path, str(path), MAX_BYTES)
+    return _validate(data, text, str(path), default_name=_name_from(path), examples=False)
 
 
 def profiles() -> tuple[str, ...]:
@@ -91,9 +117,24 @@ def _file(path: Path, base: Policy | None) -> Policy:
         base = _base(extends, path, text).model_copy(update={"name": layer.name})
     elif extends is not None:
         reason = "a file laid over another extends that one"
-        raise PolicyError(label, reason, line=_line(text, "extends"), key="extends")
+        raise PolicyError(label, reason, line=place(text, "extends"), key="extends")
     rules = base.rules + layer.rules
-    return _overlay(base, layer).model_copy(update={"rules": rules})
+    policy = _overlay(base, layer).model_copy(update={"rules": rules})
+    if found := contradiction(policy):
+        key, reason = found
+        raise PolicyError(label, reason, line=place(text, *key.split(".")), key=key)
+    return policy
+
+
+def _others(path: Path, first: PolicyError) -> list[PolicyError]:
+    """The first mistake, or all of its kind: of the schema, or, where that is fine, of the examples."""
+    try:
+        data, _, text = _parse(path, str(path), MAX_BYTES)
+        policy = _validate(data, text, str(path), default_name="policy", examples=False)
+    except PolicyError as error:
+        cause = error.__cause__
+        return schema_errors(cause, text, str(path)) if isinstance(cause, ValidationError) else [first]
+    return example_errors(policy, text, str(path)) or [first]
 
 
 def _base(extends: object, path: Path, text: str) -> Policy:
@@ -105,7 +146,7 @@ def _base(extends: object, path: Path, text: str) -> Policy:
         return _profile(extends)
     known = ", ".join((*profiles(), BARE))
     reason = f"names a built-in profile: {known}"
-    raise PolicyError(path, reason, line=_line(text, "extends"), key="extends")
+    raise PolicyError(path, reason, line=place(text, "extends"), key="extends")
 
 
 def _name_from(path: Path) -> str:
@@ -171,7 +212,9 @@ def _toml(text: str, label: str) -> dict[str, Any]:
         raise PolicyError(label, f"not TOML: {exc}") from exc
 
 
-def _validate(data: dict[str, Any], text: str, label: str, *, default_name: str) -> Policy:
+def _validate(
+    data: dict[str, Any], text: str, label: str, *, default_name: str, examples: bool = True
+) -> Policy:
     """The file on its own as a Policy; which fields it set stays visible in `model_fields_set`."""
     try:
         # By way of JSON, because there a list may become a tuple while strictness still refuses "2" for 2.
@@ -180,24 +223,12 @@ def _validate(data: dict[str, Any], text: str, label: str, *, default_name: str)
     except RecursionError as exc:
         raise PolicyError(label, "nested too deeply") from exc
     except ValidationError as exc:
-        raise _schema_error(exc, key_lines(text), label) from exc
-    for number, rule in enumerate(policy.rules):
-        for kind, examples in (("match", rule.match), ("not_match", rule.not_match)):
-            for example in examples:
-                applies = applies_to_example(rule, example)
-                if isinstance(applies, bool) and applies == (kind == "match"):
-                    continue
-                reason = applies if isinstance(applies, str) else _example_failed(kind, example)
-                key = f"rules[{number + 1}].{kind}"
-                raise PolicyError(label, reason, line=_line(text, "rules", number, kind), key=key)
+        raise schema_errors(exc, text, label)[0] from exc
+    if examples and (failed := example_errors(policy, text, label)):
+        raise failed[0]
     if "name" not in data:
         policy = Policy.model_construct(policy.model_fields_set - {"name"}, **dict(policy))
     return policy
-
-
-def _example_failed(kind: str, example: str) -> str:
-    verb = "does not apply to its example" if kind == "match" else "applies to its counter-example"
-    return f"the rule {verb} `{printable(example)}`"
 
 
 def _refuse_dates(value: object) -> object:
@@ -211,53 +242,3 @@ def _overlay(base: T, layer: T) -> T:
         ours, theirs = getattr(base, field), getattr(layer, field)
         update[field] = _overlay(ours, theirs) if isinstance(theirs, BaseModel) else theirs
     return base.model_copy(update=update)
-
-
-def _line(text: str, *key: str | int) -> int | None:
-    return line_of(key_lines(text), key)
-
-
-def _schema_error(exc: ValidationError, lines: dict[Key, int], label: str) -> PolicyError:
-    """The first mistake in the order of the file."""
-
-    def place(error: Any) -> int:
-        return line_of(lines, error["loc"]) or 0
-
-    error = min(exc.errors(include_url=False), key=place)
-    loc: Key = error["loc"]
-    if error["type"] == "extra_forbidden":
-        parent = loc[:-1]
-        reason = f"unknown key `{printable(str(loc[-1]))}`"
-        known = _fields_at(parent) if parent else ["extends", *_fields_at(parent)]
-        close = difflib.get_close_matches(str(loc[-1])[:100], known, n=1)
-        reason += f"; did you mean `{close[0]}`?" if close else f"; there are {', '.join(known)}"
-    elif error["type"] == "missing":
-        reason = "is missing"
-    else:
-        message = error["msg"].removeprefix("Value error, ")
-        reason = message[0].lower() + message[1:]
-        if not isinstance(error["input"], dict | list):
-            reason += f", not {printable(_spelled(error['input']), 80)}"
-    return PolicyError(label, reason, line=line_of(lines, loc), key=_dotted(loc))
-
-
-def _spelled(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _fields_at(parent: Key) -> list[str]:
-    """Names of the fields of the table at that place of the schema."""
-    model: type[BaseModel] = Policy
-    for part in parent:
-        if isinstance(part, int):
-            continue
-        annotation: Any = model.model_fields[part].annotation
-        model = annotation if isinstance(annotation, type) else annotation.__args__[0]
-    return list(model.model_fields)
-
-
-def _dotted(loc: Key) -> str:
-    text = ""
-    for part in loc:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
