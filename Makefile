@@ -25,8 +25,9 @@ bench: images ## the numbers, each beside what it is compared with
 fuzz: images ## both ends of the wire against hostile bytes
 	@$(BIN)/python -m tests.fuzz
 
-engine: ## a Docker engine that answers; installed from Debian's packages if there is none and you are root
+engine: ## a Docker engine that answers; installed from Debian's packages if there is none and you are root (GVISOR=1: and gVisor)
 	@PYTHON=$(PYTHON) sh images/prepare engine
+	@$(if $(GVISOR),PYTHON=$(PYTHON) sh images/gvisor)
 
 images: engine $(BIN)/.made ## the images usermode/base and usermode/dev, and init
 	@$(BIN)/python -m harness image build
