@@ -39,6 +39,8 @@ static struct conn conns[MAX_CONNS];
 static int open_conns, open_accepted, turn;
 static uint64_t numbers = CONN_OURS;
 
+uint64_t conns_last(void) { return numbers; }
+
 void conns_init(void) {
     for (int i = 0; i < MAX_LISTENERS; i++) listeners[i].fd = -1;
     for (int i = 0; i < MAX_CONNS; i++) conns[i].fd = -1;

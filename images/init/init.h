@@ -150,6 +150,7 @@ void conn_request(const struct header *h, const uint8_t *payload);
 void conns_reconnected(void);
 int conns_pollfds(struct pollfd *fds);    /* CONN_POLLFDS of them */
 void conns_serve(const struct pollfd *fds);
+uint64_t conns_last(void);                /* the number of the last one accepted; for tests */
 
 /* origin.c */
 struct origin {

@@ -41,7 +41,7 @@ async def compiled(box: Sandbox, arguments: str) -> None:
     assert done.exit_code == 0, done.stderr.decode()
 
 
-PARTS = "wire.c call.c stream.c spawn.c supervisor.c proc.c rootrun.c file.c sha256.c options.c"
+PARTS = "wire.c call.c stream.c spawn.c supervisor.c proc.c rootrun.c file.c conn.c origin.c sha256.c options.c"
 
 
 async def build_fuzzer(box: Sandbox) -> None:

@@ -1,7 +1,8 @@
 /* A fuzz target for everything init parses: frames, spawn requests, file and call requests.
  *
  * `LLVMFuzzerTestOneInput` is what libFuzzer and AFL++ drive. The main below needs neither: it makes inputs from a
- * seed, half of them raw bytes for the framing, half of them sound frames with hostile payloads. Built with
+ * seed: raw bytes for the framing, sound frames with hostile payloads, and series of requests about connections that
+ * this program makes with itself. Built with
  * AddressSanitizer and UBSan, and run where it may touch any file: inside a sandbox.
  *
  *   fuzz SECONDS SEED
@@ -51,15 +52,43 @@ static void drain(void) {
     }
 }
 
+static void serve(void) {
+    static struct pollfd fds[CONN_POLLFDS];
+    poll(fds, (nfds_t)conns_pollfds(fds), 0);
+    conns_serve(fds);
+    wire_flush();
+}
+
+/* Six bytes a request: type, flag, whose stream, length (times 97), port, filling. */
+static void converse(const uint8_t *data, size_t size) {
+    static uint8_t bytes[FRAME_MAX + 64], payload[FRAME_MAX];
+    for (; size >= 6; data += 6, size -= 6) {
+        uint8_t type = (uint8_t)(LISTEN + data[0] % 6);
+        bool named = type == LISTEN || type == CONNECT;
+        uint32_t length = named && data[3] % 8 ? 2 : data[3] * 97u;
+        uint16_t port = (uint16_t)(40001 + data[4] % 3);
+        uint64_t whose = data[2] % 8, id = named || whose < 4 ? 1 + whose : conns_last() - (whose - 4);
+        memset(payload, data[5], length);
+        memcpy(payload, &port, sizeof port);
+        if (type == STREAM_CREDIT) length = data[3] % 8 ? 8 : length;
+        wire_feed(bytes, put_frame(bytes, type, data[1], 0, id, payload, length));
+        drain();
+        for (int i = 0; i < 3; i++) serve();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static uint8_t bytes[FRAME_MAX + 64];
     if (wire_out == 1) {
         wire_out = open("/dev/null", O_WRONLY | O_CLOEXEC);
         calls_init();
+        conns_init();
     }
     if (size < 6) return 0;
     greet();
-    if (data[0] & 1) {   /* a sound frame around a hostile payload */
+    if (data[0] % 8 == 2) {
+        converse(data + 1, size - 1);
+    } else if (data[0] & 1) {   /* a sound frame around a hostile payload */
         uint32_t length = size - 6 > FRAME_MAX ? FRAME_MAX : (uint32_t)(size - 6);
         uint64_t id = data[4] & 3;
         wire_feed(bytes, put_frame(bytes, data[1], data[2], data[3], id, data + 6, length));
@@ -88,7 +117,7 @@ static size_t make_input(uint8_t *to) {
     size_t size = 6 + next() % (next() % 8 ? 120 : 4096);
     for (size_t i = 0; i < size; i++) to[i] = (uint8_t)(next() % 3 ? next() : 0);
     to[0] = (uint8_t)next();
-    to[1] = (uint8_t)(next() % 21);
+    to[1] = (uint8_t)(next() % 26);
     if (to[0] & 1 && next() % 2) {   /* a path where one is expected, so that what comes after it is reached */
         const char *path = paths[next() % (sizeof paths / sizeof *paths)];
         size_t at = to[1] == READ ? 16 : to[1] == WRITE ? 40 : 0, length = strlen(path) + 1;
