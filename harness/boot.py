@@ -23,7 +23,7 @@ from harness.budget import Budget, allowance
 from harness.calls import Devices
 from harness.conceal import Concealed
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
-from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
+from harness.events import Event, SandboxOpened, SessionEnded, SessionStarted
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
 from harness.interrupt import Interrupt
 from harness.journal import Journal
@@ -38,9 +38,9 @@ from harness.recorder import Recorder
 from harness.redact import Redactor, host_secrets
 from harness.session import Session
 from harness.store import Store, home
-from policies.load import PROJECT_FILE, digest, load_project
+from harness.trust import in_force
+from policies.load import digest
 from policies.schema import Policy
-from policies.tighten import tighten
 from sandbox.errors import SandboxError
 from sandbox.protocol import SandboxSpec
 
@@ -94,8 +94,9 @@ async def run(
     Raises PolicyError, UsageError, ProviderError, SandboxError or JournalError where no session could begin.
     """
     async with AsyncExitStack() as stack:
-        # The policy: the user's, tightened by the project's.
-        policy, ignored = await asyncio.to_thread(_policy, options)
+        # The policy: the user's, tightened by the project's file, or loosened where that file is trusted.
+        where = options.home or home()
+        policy, ignored = await asyncio.to_thread(in_force, options.policy, options.workspace, where)
         # The model.
         provider = open_provider(options.model, base_url=options.base_url)
         stack.push_async_callback(provider.aclose)
@@ -105,7 +106,7 @@ async def run(
         image = options.image or policy.container.image
         image_digest = await engine.digest(image)
         # The session's directory and journal: from here on everything is recorded.
-        directory = Store(options.home or home()).new_session()
+        directory = Store(where).new_session()
         redactor = Redactor(host_secrets(os.environ))
         journal = Journal.create(directory, redactor=redactor)
         stack.callback(journal.close)
@@ -232,17 +233,6 @@ async def _close(live: _Live, end: _End, directory: Path) -> SessionEnded:
         ended = ended.model_copy(update=broken)
         live.recorder.emit(ended)
     return ended
-
-
-def _policy(options: RunOptions) -> tuple[Policy, list[Notice]]:
-    """The policy in force, and what of the project's wishes was ignored."""
-    if options.workspace is None or not os.path.lexists(options.workspace / PROJECT_FILE):
-        return options.policy, []
-    tightened = tighten(options.policy, load_project(options.workspace / PROJECT_FILE))
-    notices = [
-        Notice(level="warning", code="policy", text=f"{PROJECT_FILE}: {text}") for text in tightened.ignored
-    ]
-    return tightened.policy, notices
 
 
 def _price(model: str, policy: Policy) -> Price:
