@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +17,16 @@ from typing import Literal
 
 import harness
 from harness.approvals.grants import Grants
-from harness.approvals.petition import Prompter
+from harness.approvals.petition import Petition, Prompter
+from harness.approvals.remembered import Remembered
 from harness.approvals.service import Approvals
 from harness.budget import Budget, allowance
 from harness.calls import Devices
 from harness.conceal import Concealed
+from harness.control import controlled
+from harness.egress import asker, can_open, opens, reporter
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
-from harness.events import Event, SandboxOpened, SessionEnded, SessionStarted
+from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
 from harness.interrupt import Interrupt
 from harness.journal import Journal
@@ -41,8 +44,9 @@ from harness.store import Store, home
 from harness.trust import in_force
 from policies.load import digest
 from policies.schema import Policy
+from sandbox.egress import Gate
 from sandbox.errors import SandboxError
-from sandbox.protocol import SandboxSpec
+from sandbox.protocol import Sandbox, SandboxSpec
 
 Status = Literal[
     "done", "failed", "refused", "budget", "provider", "sandbox", "journal", "interrupted", "killed"
@@ -97,6 +101,10 @@ async def run(
         # The policy: the user's, tightened by the project's file, or loosened where that file is trusted.
         where = options.home or home()
         policy, ignored = await asyncio.to_thread(in_force, options.policy, options.workspace, where)
+        # What the user has answered for good under it.
+        store = Store(where)
+        memory = Remembered(where, options.policy)
+        kept = await asyncio.to_thread(memory.load)
         # The model.
         provider = open_provider(options.model, base_url=options.base_url)
         stack.push_async_callback(provider.aclose)
@@ -106,7 +114,7 @@ async def run(
         image = options.image or policy.container.image
         image_digest = await engine.digest(image)
         # The session's directory and journal: from here on everything is recorded.
-        directory = Store(where).new_session()
+        directory = store.new_session()
         redactor = Redactor(host_secrets(os.environ))
         journal = Journal.create(directory, redactor=redactor)
         stack.callback(journal.close)
@@ -127,10 +135,16 @@ async def run(
             *ignored,
         )
         session = Session(Budget(allowance(policy.limits)))
-        # Questions to the user, and the answers that stand.
+        # Questions to the user, the answers that stand, and the way out that some of them open.
         grants = Grants(recorder)
         stack.callback(grants.close)
-        approvals = Approvals(recorder, grants, policy.sudo.timeout_s, prompter=options.prompter)
+        approvals = Approvals(
+            recorder, grants, policy.sudo.timeout_s, prompter=options.prompter, memory=memory
+        )
+        gate = None
+        if can_open(policy):
+            gate = Gate(policy, ask=asker(approvals, session), report=reporter(recorder))
+        grants.on_given, grants.on_end = opens(gate)
         spec = SandboxSpec(
             policy=policy,
             image=image,
@@ -138,9 +152,12 @@ async def run(
             state=directory,
             session=directory.name,
             runtime=options.runtime,
+            gate=gate,
         )
         # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
-        live = _Live(options, policy, provider, price, engine, recorder, interrupt, session, approvals)
+        live = _Live(
+            options, policy, provider, price, engine, recorder, interrupt, session, approvals, gate, kept
+        )
         try:
             end = await _guarded(live, spec)
         except asyncio.CancelledError:
@@ -167,6 +184,9 @@ class _Live:
     interrupt: Interrupt
     session: Session
     approvals: Approvals
+    gate: Gate | None
+    kept: Sequence[Petition]
+    """What was answered for good, earlier."""
 
 
 async def _guarded(live: _Live, spec: SandboxSpec) -> _End:
@@ -184,6 +204,8 @@ async def _guarded(live: _Live, spec: SandboxSpec) -> _End:
 
 
 async def _work(live: _Live, spec: SandboxSpec) -> _End:
+    directory = spec.state
+    assert directory is not None
     async with AsyncExitStack() as stack:
         if live.interrupt.cause is None:
             with live.interrupt.scope():
@@ -193,6 +215,9 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
         await live.recorder.record(SandboxOpened(ref=opened.sandbox.ref))
         if opened.copied is not None:
             await live.recorder.record(opened.copied)
+        for petition in live.kept:
+            await live.approvals.grants.give(petition, "always")
+        await _listen(stack, live, directory, opened.sandbox)
         devices = Devices(
             sandbox=opened.sandbox,
             policy=live.policy,
@@ -200,6 +225,8 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             interrupt=live.interrupt,
             approvals=live.approvals,
             watched=live.options.watched,
+            outlet=live.gate,
+            keep_out=(directory.parent.parent,),
         )
         kernel = Kernel(live.provider, devices, live.price, system_prompt(live.policy))
         turn = await run_turn(kernel, live.session, live.options.task)
@@ -207,6 +234,15 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
         return _End("refused", ApprovalRefused.exit_code, f"{turn.reason}, but {live.approvals.refused}")
     codes = {"done": 0, "failed": 1, "interrupted": INTERRUPTED}
     return _End(turn.status, codes[turn.status], turn.reason)
+
+
+async def _listen(stack: AsyncExitStack, live: _Live, directory: Path, box: Sandbox) -> None:
+    """Let other terminals of the user in. Without the socket questions are answered at this one, or not."""
+    try:
+        await stack.enter_async_context(controlled(directory, live.approvals, box))
+    except OSError as exc:
+        text = f"this session cannot be reached from another terminal: {exc.strerror or exc}"
+        await live.recorder.record(Notice(level="warning", code="control", text=text))
 
 
 async def _close(live: _Live, end: _End, directory: Path) -> SessionEnded:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from policies.patterns import is_address
+
 Kind = Literal["call", "network", "root", "secret", "host_path", "limits"]
 Scope = Literal["once", "session", "minutes", "always"]
 Code = Literal["approved", "denied", "no_approver", "approval_timeout", "approver_error", "changed"]
@@ -52,6 +54,27 @@ def binding_of(kind: Kind, bound: Mapping[str, object]) -> str:
     """SHA-256, in hex, over the canonical JSON of all that is bound."""
     text = json.dumps([kind, bound], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def network_petition(
+    host: str, port: int, said: str, *facts: tuple[str, str], call_id: str | None = None
+) -> Petition:
+    """A way to one port of one host (canonical); the same petition whoever brings it up."""
+    note = (("note", "an address, not a name"),) if is_address(host) else ()
+    return Petition(
+        kind="network",
+        subject=endpoint(host, port),
+        facts=(("host", host), ("port", str(port)), *note, *facts),
+        said=said,
+        bound={"host": host, "port": port},
+        call_id=call_id,
+        offers=("once", "session", "minutes", "always"),
+    )
+
+
+def endpoint(host: str, port: int) -> str:
+    """Host and port as an entry of `network.allow` has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True)

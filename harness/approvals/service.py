@@ -12,16 +12,25 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from harness.approvals.grants import Grants
 from harness.approvals.petition import MAX_MINUTES, Answer, Petition, Prompter, Reply, binding_of
 from harness.events import ApprovalAnswered, ApprovalAsked, Notice
 from harness.recorder import Recorder
+from policies.errors import PolicyError
 
 WITHDRAW_S = 1.0
 """For a prompter to take a question off the screen; after that nobody waits for it."""
 Again = Callable[[], Awaitable[Mapping[str, object]]]
 """Reads again all that a petition is bound to."""
+
+
+class Memory(Protocol):
+    """Where answers for good are kept. Both block, and raise OSError or PolicyError."""
+
+    def keep(self, petition: Petition) -> None: ...
+    def forget(self, binding: str) -> None: ...
 
 
 class Approval:
@@ -77,7 +86,7 @@ class Approvals:
         timeout_s: float,
         *,
         prompter: Prompter | None = None,
-        remember: Callable[[Petition], Awaitable[None]] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.grants = grants
         self.reachable = False
@@ -85,7 +94,7 @@ class Approvals:
         self._recorder = recorder
         self._timeout_s = timeout_s
         self._prompter = prompter
-        self._remember = remember
+        self._memory = memory
         self._asked = 0
         self._pending: dict[str, Pending] = {}
         self._refused: dict[tuple[str, str], str] = {}
@@ -126,6 +135,15 @@ class Approvals:
         if fault is None:
             pending.said.set_result(_heard(reply, by))
         return fault
+
+    async def revoke(self, name: str) -> bool:
+        """End a grant, by its name or binding, here and, if it was given for good, for good. JournalError."""
+        meant = [grant for grant in self.grants.live() if name in (grant.name, grant.binding)]
+        for grant in meant:
+            await self.grants.revoke(grant.name)
+            if grant.scope == "always" and self._memory is not None:
+                await asyncio.to_thread(self._memory.forget, grant.binding)
+        return bool(meant)
 
     async def answered(self, petition: Petition, answer: Answer) -> None:
         """Write an answer down, and keep in mind what was refused."""
@@ -203,10 +221,11 @@ class Approvals:
 
     async def _keep(self, petition: Petition) -> None:
         try:
-            assert self._remember is not None, "always was offered without a place to keep it"
-            await self._remember(petition)
-        except OSError as exc:
-            text = f"the answer stands for this session only, it could not be kept: {exc.strerror}"
+            if self._memory is None:
+                raise OSError("there is no place to keep it")
+            await asyncio.to_thread(self._memory.keep, petition)
+        except (OSError, PolicyError) as exc:
+            text = f"the answer stands for this session only, it could not be kept: {exc}"
             await self._recorder.record(Notice(level="warning", code="grants", text=text))
 
 

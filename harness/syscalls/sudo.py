@@ -14,16 +14,15 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.approvals.command import look
-from harness.approvals.petition import Kind, Petition, Scope
+from harness.approvals.petition import Kind, Petition, Scope, endpoint, network_petition
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, resolve
 from harness.syscalls.bash import find_tools
 from harness.syscalls.consent import consent
 from harness.syscalls.host_path import default_place, host_path
 from harness.syscalls.more import limits
 from harness.syscalls.output import outcome
-from harness.visible import visible
 from policies.egress import decide_connection
-from policies.patterns import canonical_host, is_address, split_entry
+from policies.patterns import canonical_host, split_entry
 from sandbox.protocol import Command
 
 
@@ -99,7 +98,7 @@ async def _network(context: Context, arguments: Sudo) -> Outcome:
         raise Refused("denied", f"denied: policy {context.policy.name} gives this session no way out at all.")
     reach = decide_connection(context.policy, host, port)
     if reach.action == "allow":
-        return Outcome(f"{_shown(host, port)} is allowed already ({reach.rule}); nobody was asked.")
+        return Outcome(f"{endpoint(host, port)} is allowed already ({reach.rule}); nobody was asked.")
     if reach.action == "deny" and reach.rule != "network.allow":
         raise Refused("denied", f"denied by the policy, {reach.rule}: {reach.reason} Nobody was asked.")
     petition = network_petition(host, port, arguments.reason)
@@ -107,22 +106,11 @@ async def _network(context: Context, arguments: Sudo) -> Outcome:
     if approval.answer.scope == "once":
         context.outlet.grant(host, port, once=True)
         return Outcome(
-            f"granted: the next command that connects to {_shown(host, port)} may, and no later one. "
+            f"granted: the next command that connects to {endpoint(host, port)} may, and no later one. "
             "Programs use the proxy that the environment names."
         )
-    return Outcome(f"granted: {_shown(host, port)} can be reached, by the proxy that the environment names.")
-
-
-def network_petition(host: str, port: int, said: str, *facts: tuple[str, str]) -> Petition:
-    """A way to one port of one host; the same petition whoever brings it up."""
-    kind = (("note", "an address, not a name"),) if is_address(host) else ()
-    return Petition(
-        kind="network",
-        subject=_shown(host, port),
-        facts=(("host", host), ("port", str(port)), *kind, *facts),
-        said=said,
-        bound={"host": host, "port": port},
-        offers=("once", "session", "minutes", "always"),
+    return Outcome(
+        f"granted: {endpoint(host, port)} can be reached, by the proxy that the environment names."
     )
 
 
@@ -206,10 +194,6 @@ def _endpoint(said: str) -> tuple[str, int]:
     if host is None or port is None:
         raise Refused("bad_arguments", "network: give one host and one port, `example.org:443`")
     return host, port
-
-
-def _shown(host: str, port: int) -> str:
-    return visible(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 _POWERS: Mapping[Kind, Callable[[Context, Sudo], Awaitable[Outcome]]] = {

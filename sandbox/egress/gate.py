@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -22,11 +23,12 @@ from policies.egress import (
 )
 from policies.patterns import canonical_host, is_address
 from policies.schema import Policy
-from sandbox.egress import environment, http, peers, socks, tunnel
+from sandbox.egress import environment, http, peers, socks, trust, tunnel
 from sandbox.egress.addresses import refused_address
 from sandbox.egress.errors import EgressError, Malformed, Refused, Unreached
+from sandbox.egress.inspection import Inspection
 from sandbox.egress.live import HEAD_S, Live, Traffic, Way
-from sandbox.egress.peers import Guest, Upstream
+from sandbox.egress.peers import Guest, Outside
 from sandbox.egress.questions import Questions
 from sandbox.egress.report import Ask, Attempt, Closed, Decided, Report, Spoken, nobody, printable, unheard
 from sandbox.egress.resolve import NameBudget, Resolver, SystemResolver
@@ -47,9 +49,13 @@ class Gate:
         report: Report = unheard,
         resolver: Resolver | None = None,
         clock: Callable[[], float] = time.monotonic,
+        environ: Mapping[str, str] = os.environ,
+        tools: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`ask` puts a question to the user and returns True for a yes. `report` is awaited with every
         `Decided` before anything is sent, and with a `Closed` at the end; if it raises, nothing is sent.
+        `environ` holds the values of bound secrets; `tools` is what presets tell the tools inside.
+        SandboxRefused when a secret or a file of certificates cannot be had.
         """
         self.policy = policy
         self._report, self._clock = report, clock
@@ -65,16 +71,32 @@ class Gate:
         """Granted once; the first command that connects takes it."""
         self._once: set[tuple[str, int, str]] = set()
         """Granted once, to this command."""
+        network = policy.network
+        self._inspection = Inspection(policy, environ) if network.intercept else None
+        self._tools = tools
+        self._bundle = trust.bundle(network.ca_file) if network.ca_file else None
+        if self._inspection is not None:
+            self._bundle = self._inspection.bundle
 
     port = environment.PORT
 
     @property
     def environment(self) -> Mapping[str, str]:
-        return environment.variables(self.port)
+        given = {**environment.variables(self.port), **self._tools}
+        if self._bundle is not None:
+            given |= trust.ENVIRONMENT
+        if self._inspection is not None:
+            given |= self._inspection.secrets.environment
+        return MappingProxyType(given)
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        return MappingProxyType({})
+        return {} if self._bundle is None else {trust.BUNDLE: self._bundle}
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """The values of the bound secrets by name, for redaction."""
+        return {} if self._inspection is None else self._inspection.secrets.values
 
     def grant(self, host: str, port: int, *, once: bool = False) -> None:
         """The user allows this host and port: for the session until `revoke`, or `once`, to the first command
@@ -93,6 +115,20 @@ class Gate:
         for live in self._live:
             live.once.discard(target)
         self._cut_what_is_not_allowed("the user took the grant back")
+
+    def release_secret(self, name: str) -> None:
+        """The user approved the use of this bound secret, until `withhold_secret`."""
+        if self._inspection is None:
+            raise KeyError(name)
+        self._inspection.secrets.release(name)
+
+    def withhold_secret(self, name: str) -> None:
+        if self._inspection is not None:
+            self._inspection.secrets.withhold(name)
+
+    def allow_bytes(self, egress_mb: int) -> None:
+        """The session may send this much in all, in place of the policy's `egress_mb`."""
+        self._traffic.limits = self._traffic.limits.model_copy(update={"egress_mb": egress_mb})
 
     def replace_policy(self, policy: Policy) -> None:
         """Decide by this one from now on; what is open and not allowed by it is cut. Limits stay."""
@@ -202,10 +238,13 @@ class Gate:
         await self._report(Decided(attempt, "allow", reach.rule, reach.reason, shown))
         return Way(name, port, addresses, reach)
 
-    async def connect(self, live: Live, way: Way) -> Upstream:
+    async def connect(self, live: Live, way: Way) -> Outside:
         """To a checked address. Unreached."""
         live.touch()
-        live.upstream = await peers.connect(way.host, way.port, way.addresses, self.policy.limits.connect_s)
+        raw = await peers.connect(way.host, way.port, way.addresses, self.policy.limits.connect_s)
+        live.upstream = raw
+        if live.secrets is not None and self._inspection is not None:
+            live.upstream = await self._inspection.secure(raw)
         return live.upstream
 
     async def tunnel(self, live: Live, way: Way, opened: bytes) -> None:
@@ -213,13 +252,21 @@ class Gate:
         upstream = await self.connect(live, way)
         live.answer = None
         await live.guest.send(opened)
-        if tunnel.may_be_anything(way):
+        if tunnel.may_be_anything(way) and not self._reads(way.host):
             await tunnel.splice(live, live.guest, upstream, check=way)
         elif way.port == tunnel.HTTPS or await tunnel.begins_with_tls(live.guest):
             await tunnel.require_named_host(live.guest, way)
-            await tunnel.splice(live, live.guest, upstream)
+            if self._inspection is not None:
+                await self._inspection.carry(self, live, way)
+            else:
+                await tunnel.splice(live, live.guest, upstream)
         else:
             await http.serve_http(self, live, inside=way)
+
+    def _reads(self, host: str) -> bool:
+        """Whether what is said to this host must be read, on whatever port."""
+        bound = self._inspection is not None and self._inspection.secrets.binds(host)
+        return bound or has_request_rules(self.policy, host)
 
     async def _reach(self, live: Live, attempt: Attempt) -> Reach:
         host, port = attempt.host, attempt.port
