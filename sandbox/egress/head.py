@@ -16,6 +16,8 @@ from sandbox.egress.live import HEAD_S
 from sandbox.egress.peers import Guest
 
 HEAD_MAX = 64 << 10
+_SINGLE = (b"host", b"content-length", b"transfer-encoding")
+"""Headers that decide where a request goes and where it ends."""
 _LONE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\x00")
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 _AUTHORITY = re.compile(r"(\[[0-9A-Za-z:.%]{0,80}\]|[0-9A-Za-z.-]{1,260})(?::([0-9]{1,5}))?")
@@ -32,8 +34,8 @@ class Target:
     """From the first slash on, with the query; "" for CONNECT."""
 
 
-async def read_head(guest: Guest) -> bytes | None:
-    """Take one complete head; None when the program ended before it began one. Malformed otherwise."""
+async def read_head(guest: Guest) -> bytes:
+    """Take one complete head. Malformed when there is none, or too much of it."""
     seen = 0
     try:
         async with asyncio.timeout(HEAD_S):
@@ -43,8 +45,6 @@ async def read_head(guest: Guest) -> bytes | None:
                 if seen > HEAD_MAX:
                     break
                 if not await guest.more():
-                    if not guest.unused:
-                        return None
                     raise Malformed("the request is cut short")
     except TimeoutError:
         raise Malformed("the request's head did not come in time", 408) from None
@@ -77,16 +77,21 @@ def parse_head(head: bytes, server: h11.Connection) -> h11.Request:
         raise Malformed("the request's head is malformed") from None
     if not isinstance(request, h11.Request) or request.http_version not in (b"1.0", b"1.1"):
         raise Malformed("only HTTP/1.0 and HTTP/1.1 are spoken here")
-    names = [line.partition(b":")[0].strip().lower() for line in lines[1:]]
-    for name in (b"host", b"content-length", b"transfer-encoding"):
-        if names.count(name) > 1:
-            raise Malformed("a header that may stand once stands twice")
-    if b"transfer-encoding" in names:
-        if b"content-length" in names or request.http_version == b"1.0":
+    # As they were sent: the parser has put some of them in order already.
+    sent = [
+        (name.strip().lower(), value.strip())
+        for name, _, value in (line.partition(b":") for line in lines[1:])
+    ]
+    single = {name: value for name, value in sent if name in _SINGLE}
+    if sum(name in _SINGLE for name, _ in sent) != len(single):
+        raise Malformed("a header that may stand once stands twice")
+    encoding, length = single.get(b"transfer-encoding"), single.get(b"content-length")
+    if encoding is not None:
+        if length is not None or request.http_version == b"1.0":
             raise Malformed("the length of the body has two readings")
-        if header(request, b"transfer-encoding").lower() != b"chunked":
+        if encoding.lower() != b"chunked":
             raise Malformed("the body comes in an unknown encoding")
-    if not header(request, b"content-length").isdigit() and b"content-length" in names:
+    if length is not None and not length.isdigit():
         raise Malformed("the length of the body has no clear reading")
     return request
 

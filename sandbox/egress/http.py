@@ -13,6 +13,7 @@ import h11
 
 from policies.egress import has_request_rules, normal_target
 from policies.patterns import canonical_host
+from sandbox.egress.bound import BoundSecrets
 from sandbox.egress.errors import Cut, EgressError, Malformed, Refused, Unreached
 from sandbox.egress.head import (
     HEAD_MAX,
@@ -25,8 +26,9 @@ from sandbox.egress.head import (
     read_head,
 )
 from sandbox.egress.live import Live, Way
-from sandbox.egress.peers import Upstream
-from sandbox.egress.report import printable
+from sandbox.egress.masking import MaskedPeer
+from sandbox.egress.peers import Outside
+from sandbox.egress.report import Spoken, printable
 from sandbox.egress.tunnel import splice
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _HOP = frozenset(
     (b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"http2-settings", b"host")
 )  # fmt: skip
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_ENCODINGS = frozenset((b"accept-encoding", b"range", b"sec-websocket-extensions"))
 _OVERRIDES = (b"x-http-method-override", b"x-http-method", b"x-method-override")
 _STATUS = {
     400: "Bad Request", 403: "Forbidden", 408: "Request Timeout", 431: "Request Header Fields Too Large",
@@ -48,11 +51,13 @@ _STATUS = {
 async def serve_http(gate: Gate, live: Live, inside: Way | None = None) -> None:
     """Answer requests until one side is done; `inside` is the way of the tunnel they come through."""
     while True:
+        live.answer = _nothing
+        # Between requests a connection may rest as long as any other.
+        if not live.guest.unused and not await live.guest.more():
+            return
         live.answer = answer
         head = await read_head(live.guest)
         live.touch()
-        if head is None:
-            return
         server = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
         gate.asked_for(live, "http", printable(head.split(b"\r\n", 1)[0]))
         request = parse_head(head, server)
@@ -74,17 +79,29 @@ async def serve_http(gate: Gate, live: Live, inside: Way | None = None) -> None:
             return
 
 
-async def _way(gate: Gate, live: Live, request: h11.Request, target: Target) -> tuple[Way, Upstream]:
+async def _way(gate: Gate, live: Live, request: h11.Request, target: Target) -> tuple[Way, Outside]:
     """Decide the request, and reach where it goes: by the connection that is open, where it fits."""
     method = request.method.decode("ascii")
     limited = has_request_rules(gate.policy, canonical_host(target.host) or "")
     if limited and any(header(request, name) for name in _OVERRIDES):
         raise Refused("network.requests", "A header would turn the request into another method.")
-    way = await gate.authorise(live, "http", target.host, target.port, method=method, path=target.path)
+    protocol: Spoken = "http" if live.secrets is None else "https"
+    way = await gate.authorise(live, protocol, target.host, target.port, method=method, path=target.path)
+    if live.secrets is not None:
+        _refuse_withheld(live.secrets, way.host, request)
     if live.upstream is not None and way.addresses:
         live.upstream.abort()
         live.upstream = None
     return way, live.upstream or await gate.connect(live, way)
+
+
+def _refuse_withheld(secrets: BoundSecrets, host: str, request: h11.Request) -> None:
+    withheld = secrets.wanted(host, request.headers.raw_items())
+    if withheld:
+        name = withheld[0]
+        raise Refused(
+            "secrets.bound", f"The use of {name} is not approved.", f"Ask with sudo: secret {name}."
+        )
 
 
 def _path_to_send(gate: Gate, way: Way, target: Target) -> bytes:
@@ -116,6 +133,11 @@ def answer(error: EgressError) -> bytes:
     ).encode("ascii") + body
 
 
+def _nothing(error: EgressError) -> bytes:
+    """Nobody has asked anything."""
+    return b""
+
+
 def answer_head(error: EgressError) -> bytes:
     """The same to a HEAD request."""
     return answer(error).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
@@ -124,10 +146,12 @@ def answer_head(error: EgressError) -> bytes:
 class Exchange:
     """One request and its response, between two parsers."""
 
-    def __init__(self, live: Live, server: h11.Connection, request: h11.Request, upstream: Upstream) -> None:
+    def __init__(self, live: Live, server: h11.Connection, request: h11.Request, upstream: Outside) -> None:
         self._live, self._server, self._request, self._upstream = live, server, request, upstream
         self._client = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MAX)
         self._websocket = _wants_websocket(request)
+        secrets = live.secrets if live.secrets is not None and live.secrets.binds(upstream.host) else None
+        self._secrets, self._mask = secrets, secrets.mask() if secrets is not None else None
         self._out = bytearray()
         """Of the response, not yet passed on."""
 
@@ -153,9 +177,13 @@ class Exchange:
     def _rewritten(self, path: bytes) -> h11.Request:
         host = self._upstream.host
         authority = f"[{host}]" if ":" in host else host
-        if self._upstream.port != 80:
+        if self._upstream.port != (80 if self._live.secrets is None else 443):
             authority += f":{self._upstream.port}"
         headers = [(b"Host", authority.encode("ascii")), *_end_to_end(self._request)]
+        if self._secrets is not None:
+            # What is to be masked must come as it is: neither compressed nor in pieces of a larger whole.
+            headers = [pair for pair in headers if pair[0].lower() not in _ENCODINGS]
+            headers = self._secrets.inject(host, [*headers, (b"Accept-Encoding", b"identity")])
         if self._websocket:
             headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
         return h11.Request(method=self._request.method, target=path, headers=headers)
@@ -212,19 +240,24 @@ class Exchange:
                 self._client.receive_data(data)
             elif isinstance(event, h11.InformationalResponse):
                 if event.status_code == 101:
-                    self._pass_on(_informational(event, upgrade=True))
+                    self._pass_on(_informational(event, self._masked(_end_to_end(event)), upgrade=True))
                     await self._flush()
                     return True
                 if self._request.http_version == b"1.1":
-                    self._pass_on(_informational(event))
+                    self._pass_on(_informational(event, self._masked(_end_to_end(event))))
             elif isinstance(event, h11.Response):
-                headers = _end_to_end(event)
+                if self._mask is not None and header(event, b"content-encoding") not in (b"", b"identity"):
+                    raise Unreached("The response is encoded, so what it echoes could not be masked.")
+                headers = self._masked(_end_to_end(event))
                 self._pass_on(
                     h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
                 )
             elif isinstance(event, h11.Data):
-                self._pass_on(h11.Data(data=event.data))
+                data = bytes(event.data)
+                self._pass_on_data(data if self._mask is None else self._mask.feed(data))
             elif isinstance(event, h11.EndOfMessage):
+                if self._mask is not None:
+                    self._pass_on_data(self._mask.flush())
                 self._pass_on(h11.EndOfMessage())
                 await self._flush()
                 return False
@@ -235,6 +268,15 @@ class Exchange:
 
     def _pass_on(self, event: h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage) -> None:
         self._out += self._server.send(event) or b""
+
+    def _pass_on_data(self, data: bytes) -> None:
+        if data:
+            self._pass_on(h11.Data(data=data))
+
+    def _masked(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        if self._mask is None:
+            return headers
+        return [(name, self._mask.whole(value)) for name, value in headers]
 
     async def _flush(self) -> None:
         if self._out:
@@ -248,8 +290,9 @@ class Exchange:
         early, late = self._client.trailing_data[0], self._server.trailing_data[0]
         self._live.guest.unused[:0] = late
         if early:
-            await self._live.guest.send(early)
-        await splice(self._live, self._live.guest, self._upstream)
+            await self._live.guest.send(early if self._mask is None else self._mask.feed(early))
+        upstream = self._upstream if self._mask is None else MaskedPeer(self._upstream, self._mask)
+        await splice(self._live, self._live.guest, upstream)
 
     def _finish(self) -> bool:
         done = self._client.our_state is h11.DONE and self._client.their_state is h11.DONE
@@ -286,8 +329,9 @@ def _end_to_end(message: h11.Request | h11.Response | h11.InformationalResponse)
     ]
 
 
-def _informational(event: h11.InformationalResponse, *, upgrade: bool = False) -> h11.InformationalResponse:
-    headers = _end_to_end(event)
+def _informational(
+    event: h11.InformationalResponse, headers: list[tuple[bytes, bytes]], *, upgrade: bool = False
+) -> h11.InformationalResponse:
     if upgrade:
         headers += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
     return h11.InformationalResponse(status_code=event.status_code, headers=headers, reason=event.reason)

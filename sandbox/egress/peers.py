@@ -28,6 +28,17 @@ class Peer(Protocol):
     def abort(self) -> None: ...
 
 
+class Outside(Peer, Protocol):
+    """The other side, in the clear or by TLS."""
+
+    host: str
+    port: int
+    address: str
+
+    def is_quiet(self) -> bool:
+        """Whether it is open and says nothing, so that another request may be sent on it."""
+
+
 class Guest:
     """The program inside, with what was read of it but not yet used."""
 
@@ -126,7 +137,6 @@ class Upstream:
         return data
 
     def is_quiet(self) -> bool:
-        """Whether it is open and says nothing, so that another request may be sent on it."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
