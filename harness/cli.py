@@ -49,6 +49,10 @@ Workspace = Annotated[
     Path | None,
     typer.Option("--workspace", "-w", help="Directory to work on a copy of; this one if not given."),
 ]
+WorkspaceMode = Annotated[
+    str | None,
+    typer.Option("--workspace-mode", help="copy, or overlay: as private, and there at once (root on Linux)."),
+]
 NoWorkspace = Annotated[bool, typer.Option("--no-workspace", help="Start with an empty workspace.")]
 Image = Annotated[str | None, typer.Option("--image", help="Image to run in, instead of the policy's.")]
 Runtime = Annotated[str | None, typer.Option("--runtime", help="runc or runsc, instead of the policy's.")]
@@ -78,6 +82,7 @@ def run(
     policy: PolicyName = "strict",
     workspace: Workspace = None,
     no_workspace: NoWorkspace = False,
+    workspace_mode: WorkspaceMode = None,
     image: Image = None,
     runtime: Runtime = None,
     base_url: Annotated[
@@ -102,7 +107,7 @@ def run(
         from harness.commands import run as command
         from harness.commands.place import Said, place
 
-        said = Said(policy, workspace, no_workspace, image, runtime)
+        said = Said(policy, workspace, no_workspace, image, runtime, workspace_mode)
         where = place(said, turns=max_turns, tokens=max_tokens, cost_usd=max_cost, session_s=max_time)
         leave(command.run(task, model, where, base_url=base_url, json=json))
 
@@ -112,6 +117,7 @@ def shell(
     policy: PolicyName = "dev",
     workspace: Workspace = None,
     no_workspace: NoWorkspace = False,
+    workspace_mode: WorkspaceMode = None,
     image: Image = None,
     runtime: Runtime = None,
 ) -> None:
@@ -120,7 +126,7 @@ def shell(
         from harness.commands import shell as command
         from harness.commands.place import Said, place
 
-        leave(command.shell(place(Said(policy, workspace, no_workspace, image, runtime))))
+        leave(command.shell(place(Said(policy, workspace, no_workspace, image, runtime, workspace_mode))))
 
 
 @app.command()
@@ -274,6 +280,85 @@ def policy_show(
         from harness.commands import policy as command
 
         leave(command.show(name))
+
+
+@policy_app.command("check")
+def policy_check(file: Annotated[Path, typer.Argument(help="A policy file.")]) -> None:
+    """Find every mistake of a policy file, with its line."""
+    with guarded() as leave:
+        from harness.commands import policy as command
+
+        leave(command.check(file))
+
+
+@policy_app.command("explain")
+def policy_explain(
+    call: Annotated[
+        list[str] | None, typer.Argument(help="A syscall and its command line or path: -- bash 'git push'")
+    ] = None,
+    policy: PolicyName = "strict",
+    path: Annotated[str | None, typer.Option("--path", help="Reading and writing this path.")] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Connecting there: HOST or HOST:PORT.")] = None,
+) -> None:
+    """Say what a policy makes of a call, rule by rule, and which rule decides."""
+    with guarded() as leave:
+        from harness.commands import policy as command
+
+        leave(command.why(policy, call or [], path, host))
+
+
+@policy_app.command("test")
+def policy_test(file: Annotated[Path, typer.Argument(help="A policy file.")]) -> None:
+    """Run the examples of a file's rules; exit 1 if one does not come out as written."""
+    with guarded() as leave:
+        from harness.commands import policy as command
+
+        leave(command.test(file))
+
+
+@policy_app.command("lint")
+def policy_lint(
+    name: Annotated[str, typer.Argument(help="A profile's name or a policy file.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when there are warnings.")] = False,
+) -> None:
+    """Point at settings that give away more than they seem to, or do nothing."""
+    with guarded() as leave:
+        from harness.commands import policy as command
+
+        leave(command.lint(name, strict=strict))
+
+
+@policy_app.command("replay")
+def policy_replay(session: Session, policy: PolicyName = "strict", json: Json = False) -> None:
+    """Decide a recorded session again; exit 1 if anything would be decided otherwise."""
+    with guarded() as leave:
+        from harness.commands import policy as command
+
+        leave(command.replay(session, policy, json=json))
+
+
+@policy_app.command("trust")
+def policy_trust(
+    directory: Annotated[Path, typer.Argument(help="A directory with a .usermode.toml.")] = Path("."),
+    policy: PolicyName = "strict",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Let a project's own policy file loosen, as long as it stays as it is now."""
+    with guarded() as leave:
+        from harness.commands import trust as command
+
+        leave(command.trust(directory, policy, yes=yes))
+
+
+@policy_app.command("distrust")
+def policy_distrust(
+    directory: Annotated[Path, typer.Argument(help="A directory that was trusted.")] = Path("."),
+) -> None:
+    """Take that back."""
+    with guarded() as leave:
+        from harness.commands import trust as command
+
+        leave(command.distrust(directory))
 
 
 def main() -> None:

@@ -33,9 +33,13 @@ class SessionStarted(Value):
 
 
 class WorkspaceCopied(Value):
+    """What a session sees of the user's directory: a copy, an overlay over it, or (bind) that itself."""
+
     kind: Literal["workspace_copied"] = "workspace_copied"
+    mode: Literal["copy", "overlay", "bind"] = "copy"
     files: int
     bytes: int
+    """Copied; none in the other modes."""
     excluded: tuple[str, ...]
     """`path: reason`, at most 200 of them."""
     excluded_total: int

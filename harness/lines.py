@@ -37,6 +37,10 @@ OUTPUT_LINES = 8
 """Of a call's result, its last ones. All of it is in the journal: `usermode show`."""
 _SAID_AT_THE_START = frozenset({"read", "grep", "glob"})
 """Calls whose result begins with what matters; a command's ends with it."""
+BOUND = (
+    "THE SESSION WORKS ON YOUR DIRECTORY ITSELF (workspace mode bind): what it writes or deletes there is "
+    "written or deleted at once, without review or undo, and it can read all that is there, credentials too"
+)
 
 
 @dataclass(frozen=True)
@@ -129,9 +133,16 @@ def lines(event: Event) -> Iterator[Line]:
             )
         case WorkspaceCopied():
             left = f", {event.excluded_total} left out" if event.excluded_total else ""
-            yield Line(
-                "head", f"workspace copied: {counted(event.files, 'file')}, {amount(event.bytes, 'B')}{left}"
-            )
+            files = counted(event.files, "file")
+            match event.mode:
+                case "copy":
+                    yield Line("head", f"workspace copied: {files}, {amount(event.bytes, 'B')}{left}")
+                case "overlay":
+                    yield Line(
+                        "head", f"workspace overlaid: {files}{left}; what you alter there meanwhile shows"
+                    )
+                case "bind":
+                    yield Line("error", BOUND)
             yield from (
                 Line("notice", f"  left out {bounded(reason)}") for reason in event.excluded[:OUTPUT_LINES]
             )

@@ -14,6 +14,7 @@ from sandbox.engine import Engine
 from sandbox.lifecycle import open_sandbox
 from sandbox.protocol import Sandbox, SandboxSpec
 from sandbox.workspace.compare import changes
+from sandbox.workspace.quota import bound_to
 
 MAX_EXCLUDED = 200
 """Paths left out of the copy that are named in the journal; the rest is counted."""
@@ -36,7 +37,7 @@ class Machine(Protocol):
         """A sandbox exactly as specified; the block's end removes it."""
 
     async def changes(self, state: Path) -> int:
-        """Files that differ from what went in, once the sandbox is gone."""
+        """Changes that wait to be reviewed, once the sandbox is gone."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class DockerMachine:
             if report is not None:
                 excluded = tuple(f"{path}: {reason}" for path, reason in report.excluded[:MAX_EXCLUDED])
                 copied = WorkspaceCopied(
+                    mode=report.mode,
                     files=report.files,
                     bytes=report.bytes,
                     excluded=excluded,
@@ -62,6 +64,8 @@ class DockerMachine:
             yield Opened(box, copied)
 
     async def changes(self, state: Path) -> int:
+        if await asyncio.to_thread(bound_to, state) is not None:
+            return 0  # none that could be reviewed: they were made directly
         return len((await asyncio.to_thread(changes, state)).changes)
 
 

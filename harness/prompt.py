@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from policies.schema import Policy
 
+_PRIVATE = """\
+The user's files are a private copy in /workspace; the user
+reviews what changed there and decides what to keep. Nothing else of the user's machine is within reach."""
+_BOUND = """\
+/workspace is the user's own directory: what you write
+or delete there is done at once and for good. Nothing else of the user's machine is within reach."""
+
 _TEXT = """\
-You work on a task in a contained Linux session. The user's files are a private copy in /workspace; the user
-reviews what changed there and decides what to keep. Nothing else of the user's machine is within reach.
+You work on a task in a contained Linux session. {files}
 
 - You act by calling the tools you are given. Independent calls may go into one message: they run together
   where they do not touch the same files, and their results come in the order of the calls.
@@ -26,6 +32,7 @@ def system_prompt(policy: Policy) -> str:
     """Short on purpose: what each syscall does stands in its own description."""
     home = "/workspace, /tmp and the home directory"
     return _TEXT.format(
+        files=_BOUND if policy.workspace.mode == "bind" else _PRIVATE,
         writable=f"{home}, and the system files where the user may,"
         if policy.container.writable_root
         else home,

@@ -20,6 +20,7 @@ from sandbox.workspace.accept import apply as apply_changes
 from sandbox.workspace.compare import Change, Review
 from sandbox.workspace.compare import changes as changes_of
 from sandbox.workspace.difftext import diff_text, selected
+from sandbox.workspace.quota import bound_to
 
 LISTED = 200
 """Changes named in a section; the rest is counted."""
@@ -92,13 +93,23 @@ def apply(reference: str, paths: list[str] | None, *, force: bool, executable: b
 
 def discard(reference: str) -> int:
     directory = Store(home()).session(reference)
+    _refuse_bound(directory)
     with _ended(directory):
         discard_changes(directory)
     say(f"{directory.name}: changes dropped; its journal stays")
     return 0
 
 
+def _refuse_bound(directory: Path) -> None:
+    if (own := bound_to(directory)) is not None:
+        raise UsageError(
+            f"session {directory.name} worked on {own} itself (workspace mode bind): "
+            "its changes were made directly and there is nothing to review, apply or discard"
+        )
+
+
 def _review(directory: Path) -> Review:
+    _refuse_bound(directory)
     try:
         return changes_of(directory)
     except FileNotFoundError as exc:

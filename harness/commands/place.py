@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,8 @@ from policies import Policy, load
 from policies.schema import Limits
 
 RUNTIMES: dict[str | None, Literal["runc", "runsc"] | None] = {None: None, "runc": "runc", "runsc": "runsc"}
+MODES: Mapping[str, Literal["copy", "overlay"]] = {"copy": "copy", "overlay": "overlay"}
+"""To be chosen for one session. Work on the directory itself is for a policy file to allow, in writing."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Said:
     no_workspace: bool
     image: str | None
     runtime: str | None
+    workspace_mode: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def place(said: Said, **limits: float | None) -> Place:
     """
     if said.runtime not in RUNTIMES:
         raise UsageError(f"--runtime {said.runtime}: there are runc and runsc")
-    policy = _limited(load(said.policy), limits)
+    policy = _with_mode(_limited(load(said.policy), limits), said.workspace_mode)
     return Place(policy, _directory(said), said.image, RUNTIMES[said.runtime])
 
 
@@ -54,6 +58,16 @@ def _directory(said: Said) -> Path | None:
     if not directory.is_dir():
         raise UsageError(f"--workspace {said.workspace}: not a directory")
     return directory
+
+
+def _with_mode(policy: Policy, mode: str | None) -> Policy:
+    if mode is None:
+        return policy
+    if mode not in MODES:
+        hint = "; bind is for a policy file to say: [workspace] mode" if mode == "bind" else ""
+        raise UsageError(f"--workspace-mode {mode}: there are copy and overlay{hint}")
+    workspace = policy.workspace.model_copy(update={"mode": MODES[mode]})
+    return policy.model_copy(update={"workspace": workspace})
 
 
 def _limited(policy: Policy, limits: dict[str, float | None]) -> Policy:

@@ -16,8 +16,8 @@ from harness.commands.say import say
 from harness.errors import UsageError
 from harness.events import SandboxOpened, SessionEnded, SessionStarted
 from harness.journal import Journal
-from harness.lines import counted
-from harness.machine import docker_machine
+from harness.lines import counted, lines
+from harness.machine import Opened, docker_machine
 from harness.messages import Usage
 from harness.store import Store, home
 from policies import Policy
@@ -60,7 +60,11 @@ async def _session(place: Place) -> int:
         spec = SandboxSpec(policy, image, place.directory, directory, directory.name, place.runtime)
         async with machine.open(spec) as opened:
             await journal.append(SandboxOpened(ref=opened.sandbox.ref))
-            say(f"session {directory.name}: a contained shell on a copy of {place.directory or 'nothing'}")
+            if opened.copied is not None:
+                await journal.append(opened.copied)
+                for line in lines(opened.copied):
+                    say(line.text, error=line.tone == "error")
+            say(f"session {directory.name}: a contained shell on {_what(opened, place.directory)}")
             say("exit ends it; Ctrl-] twice leaves a shell that does not answer")
             await _interact(opened.sandbox, policy)
         changes = 0 if place.directory is None else await machine.changes(directory)
@@ -70,6 +74,13 @@ async def _session(place: Place) -> int:
     if changes:
         say(f"{counted(changes, 'file')} changed; review them: usermode diff {directory.name}")
     return 0
+
+
+def _what(opened: Opened, directory: Path | None) -> str:
+    if directory is None or opened.copied is None:
+        return "an empty workspace"
+    ways = {"copy": "a copy of", "overlay": "a private layer over", "bind": "the files themselves of"}
+    return f"{ways[opened.copied.mode]} {directory}"
 
 
 async def _interact(box: Sandbox, policy: Policy) -> None:
