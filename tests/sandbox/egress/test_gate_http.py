@@ -80,8 +80,8 @@ async def test_an_empty_list_allows_nothing(world: World) -> None:
 @pytest.mark.parametrize(
     "request_text",
     [
-        b"POST http://H/ HTTP/1.1\r\nHost: H\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST http://H/ HTTP/1.1\r\nHost: H\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"PUT http://H/ HTTP/1.1\r\nHost: H\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"PUT http://H/ HTTP/1.1\r\nHost: H\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: a\r\n\r\n",
         b"POST http://H/ HTTP/1.1\r\nHost: H\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
         b"POST http://H/ HTTP/1.1\r\nHost: H\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         b"POST http://H/ HTTP/1.1\r\nHost: H\r\nTransfer-Encoding\x20: chunked\r\n\r\n0\r\n\r\n",
@@ -303,10 +303,8 @@ async def test_a_stale_connection_is_not_used_again(world: World) -> None:
 
 
 async def test_nobody_there_is_a_bad_gateway_and_an_unknown_name_too(world: World) -> None:
-    free = await world.serve()
-    world.stack.pop_all()
-    gate = world.gate(allow=("allowed.test:1", f"unknown.test:{free.port}"))
-    for url in ("http://allowed.test:1/", f"http://unknown.test:{free.port}/"):
+    gate = world.gate(allow=("allowed.test:1", "unknown.test"))
+    for url in ("http://allowed.test:1/", "http://unknown.test/"):
         client = await (await world.dial(gate)).say(get(url))
         assert (await client.done()).startswith(b"HTTP/1.1 502 ")
 
