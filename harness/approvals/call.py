@@ -27,7 +27,7 @@ async def about_call(
     """
     why = ("asked by", f"{decision.rule}: {decision.reason}")
     if access.command is not None:
-        command = access.command
+        command, cwd = access.command, access.cwd or cwd
         user = "root" if policy.container.user == "root" else "the sandbox user"
 
         async def again() -> Mapping[str, object]:

@@ -79,6 +79,8 @@ class Access:
     writes: tuple[str, ...] = ()
     command: str | None = None
     """Shell text, for the policy's rules on commands."""
+    cwd: str | None = None
+    """Where that command runs, if not in the working directory."""
     path: str | None = None
     """The path that the policy's rules on paths are asked about."""
     host: str | None = None

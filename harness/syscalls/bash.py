@@ -48,7 +48,8 @@ class Bash(Arguments):
 
 def access(arguments: Bash, cwd: str) -> Access:
     # Shell text is not read to guess what it touches: it may touch all.
-    return Access(writes=("/", "jobs"), command=arguments.command)
+    where = resolve(arguments.cwd, cwd) if arguments.cwd else None
+    return Access(writes=("/", "jobs"), command=arguments.command, cwd=where)
 
 
 async def bash(context: Context, arguments: Bash) -> Outcome:
