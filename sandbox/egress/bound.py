@@ -50,6 +50,10 @@ class BoundSecrets:
         """By name, for redaction on the host."""
         return dict(self._values)
 
+    def binds(self, host: str) -> bool:
+        """Whether any secret is for this host (canonical)."""
+        return any(host_matches(secret.host, host) for secret in self._secrets.values())
+
     def release(self, name: str) -> None:
         """The user approved its use. KeyError for a name that is no secret of this session."""
         if name not in self._secrets:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from policies.egress import Reach
 from policies.schema import Limits
+from sandbox.egress.bound import BoundSecrets
 from sandbox.egress.errors import Cut, EgressError
-from sandbox.egress.peers import Guest, Upstream
+from sandbox.egress.peers import Guest, Outside
 from sandbox.egress.report import Attempt
 from sandbox.protocol import Origin
 
@@ -63,7 +64,9 @@ class Live:
         """Host and port it is allowed to, from the moment it is."""
         self.once: set[tuple[str, int]] = set()
         """What the user allowed this one connection, where its command is not known."""
-        self.upstream: Upstream | None = None
+        self.upstream: Outside | None = None
+        self.secrets: BoundSecrets | None = None
+        """Set once its TLS is looked into: what may be put into requests, and is masked in responses."""
         self.answer: Callable[[EgressError], bytes] | None = None
         """How the program is told of a failure now; None while nothing may be put into its stream."""
         self._why: str | None = None

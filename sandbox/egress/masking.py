@@ -14,6 +14,8 @@ import string
 from collections.abc import Mapping
 from urllib.parse import quote, quote_plus
 
+from sandbox.egress.peers import Peer
+
 SHORTEST = 8
 """Bytes of a secret. A shorter one occurs by chance, and a stand-in for it could be guessed."""
 LONGEST = 4096
@@ -69,6 +71,20 @@ class Mask:
             if any(form.startswith(end) for form in self._forms):
                 return size
         return 0
+
+
+class MaskedPeer:
+    """A byte stream whose received bytes are masked. What may begin a secret waits for what follows it."""
+
+    def __init__(self, beneath: Peer, mask: Mask) -> None:
+        self._beneath, self._mask = beneath, mask
+        self.send, self.end, self.abort = beneath.send, beneath.end, beneath.abort
+
+    async def receive(self) -> bytes:
+        while data := await self._beneath.receive():
+            if shown := self._mask.feed(data):
+                return shown
+        return self._mask.flush()
 
 
 def _forms(secret: str) -> list[bytes]:

@@ -1,4 +1,7 @@
-"""TLS ended at the gate: a connection from inside, decrypted, with the shape of the one beneath it."""
+"""TLS at the gate, for a session that has it looked into: ended toward the inside, begun anew to the outside.
+
+Both are byte streams of the shape of the one beneath them, so the proxy speaks HTTP over them as over any.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,24 @@ import asyncio
 import contextlib
 import ssl
 
-from sandbox.protocol import Connection, Origin
+from sandbox.egress.errors import Unreached
+from sandbox.egress.peers import Guest, Outside, Peer, Upstream
+from sandbox.protocol import Origin
 
 READ = 65_536
 HANDSHAKE_S = 30.0
 
 
-class TlsConnection:
-    """The server's side of TLS over a `Connection`; itself a `Connection` of plain bytes."""
+class _TlsStream:
+    _may_leave = False
+    """Whether an end without goodbye is one: a response that was cut short must not look whole."""
 
-    def __init__(self, beneath: Connection, context: ssl.SSLContext) -> None:
-        self._beneath = beneath
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+    def __init__(self, beneath: Peer, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, tls: ssl.SSLObject):
+        self._beneath, self._incoming, self._outgoing, self._tls = beneath, incoming, outgoing, tls
         self._sending = asyncio.Lock()
 
-    @classmethod
-    async def accept(cls, beneath: Connection, context: ssl.SSLContext, first: bytes) -> TlsConnection:
-        """Shake hands; `first` was read from `beneath` already. ConnectionError or TimeoutError."""
-        self = cls(beneath, context)
-        self._incoming.write(first)
+    async def shake_hands(self) -> None:
+        """ssl.SSLError, ConnectionError or TimeoutError when it fails."""
         async with asyncio.timeout(HANDSHAKE_S):
             while True:
                 try:
@@ -34,15 +35,10 @@ class TlsConnection:
                 except ssl.SSLWantReadError:
                     await self._flush()
                     await self._fill()
-                except ssl.SSLError as error:
-                    await self._flush()
-                    raise ConnectionAbortedError(f"no TLS with the program inside: {error.reason}") from error
+                except ssl.SSLError:
+                    await self._flush()  # The alert that says why.
+                    raise
             await self._flush()
-        return self
-
-    @property
-    def origin(self) -> Origin:
-        return self._beneath.origin
 
     async def receive(self) -> bytes:
         while True:
@@ -50,10 +46,12 @@ class TlsConnection:
                 return self._tls.read(READ)
             except ssl.SSLWantReadError:
                 await self._flush()
-                await self._fill(ends=True)
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                await self._fill(may_end=True)
+            except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLError as error:
+                if isinstance(error, ssl.SSLEOFError) and self._may_leave:
+                    return b""
                 raise ConnectionAbortedError(f"broken TLS: {error.reason}") from error
 
     async def send(self, data: bytes) -> None:
@@ -65,7 +63,7 @@ class TlsConnection:
             raise ConnectionAbortedError(f"broken TLS: {error.reason}") from error
 
     async def end(self) -> None:
-        # Says goodbye; what the other side still has to say is not waited for by TLS.
+        # Says goodbye. The answer to that may be read later, or never come.
         with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         await self._flush()
@@ -74,14 +72,14 @@ class TlsConnection:
     def abort(self) -> None:
         self._beneath.abort()
 
-    async def _fill(self, *, ends: bool = False) -> None:
+    async def _fill(self, *, may_end: bool = False) -> None:
         data = await self._beneath.receive()
         if data:
             self._incoming.write(data)
-        elif ends:
+        elif may_end:
             self._incoming.write_eof()
         else:
-            raise ConnectionResetError("the program inside left in the middle of TLS")
+            raise ConnectionResetError("left in the middle of the handshake")
 
     async def _flush(self) -> None:
         # One at a time: reading and writing both produce bytes, and their order is the protocol.
@@ -89,3 +87,58 @@ class TlsConnection:
             data = self._outgoing.read()
             if data:
                 await self._beneath.send(data)
+
+
+class TlsGuest(_TlsStream):
+    """A program inside, which takes the gate for the host it dialled. A `protocol.Connection`."""
+
+    _may_leave = True
+
+    def __init__(self, beneath: Guest, context: ssl.SSLContext) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        super().__init__(beneath, incoming, outgoing, tls)
+        self.origin: Origin = beneath.origin
+
+
+class TlsUpstream(_TlsStream):
+    """The other side, whose certificate was verified for the host's name. Stands where an `Upstream` does."""
+
+    def __init__(self, beneath: Upstream, context: ssl.SSLContext) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_hostname=beneath.host)
+        super().__init__(beneath, incoming, outgoing, tls)
+        self.host, self.port, self.address = beneath.host, beneath.port, beneath.address
+        self._raw = beneath
+
+    def is_quiet(self) -> bool:
+        """Whether it is open and says nothing; session tickets, which TLS sends by itself, are no word."""
+        try:
+            self._incoming.write(self._raw.receive_now())
+            self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return True
+        except (ssl.SSLError, OSError):
+            return False
+        return False
+
+
+async def verified(raw: Outside, context: ssl.SSLContext) -> TlsUpstream:
+    """TLS to a server that proves to be the host asked for. Unreached when it does not."""
+    assert isinstance(raw, Upstream)
+    upstream = TlsUpstream(raw, context)
+    try:
+        await upstream.shake_hands()
+    except ssl.SSLCertVerificationError as error:
+        raw.abort()
+        raise Unreached(f"The host's certificate is not good: {error.verify_message}.") from None
+    except (ssl.SSLError, ConnectionError) as error:
+        raw.abort()
+        raise Unreached("The host does not speak TLS as it should.") from error
+    except TimeoutError:
+        raw.abort()
+        raise Unreached("The host does not finish the TLS handshake.", late=True) from None
+    except BaseException:
+        raw.abort()
+        raise
+    return upstream

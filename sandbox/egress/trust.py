@@ -37,8 +37,8 @@ def upstream(extra: str | None) -> ssl.SSLContext:
     if extra is not None:
         try:
             context.load_verify_locations(cadata=_read(extra).decode("ascii", "replace"))
-        except (OSError, ssl.SSLError) as error:
-            raise SandboxRefused(f"network.ca_file {extra}: {_reason(error)}") from error
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError, and an empty file a ValueError
+            raise SandboxRefused(f"network.ca_file {extra}: {error}") from error
     return context
 
 

@@ -13,7 +13,7 @@ from policies.patterns import canonical_host, is_address
 from sandbox.egress.errors import Refused
 from sandbox.egress.hello import HELLO_MAX, RECORDS_MAX, NotTls, looks_like_tls, read_hello
 from sandbox.egress.live import HEAD_S, Live, Way
-from sandbox.egress.peers import Guest, Peer, Upstream
+from sandbox.egress.peers import Guest, Peer
 
 HTTPS, HTTP = 443, 80
 BUFFER_MAX = HELLO_MAX + 5 * RECORDS_MAX
@@ -55,7 +55,7 @@ async def begins_with_tls(guest: Guest) -> bool:
     return len(guest.unused) >= 2 and looks_like_tls(bytes(guest.unused[:2]))
 
 
-async def splice(live: Live, guest: Guest, upstream: Upstream, *, check: Way | None = None) -> None:
+async def splice(live: Live, guest: Guest, upstream: Peer, *, check: Way | None = None) -> None:
     """Carry both directions until each has ended. With `check`, TLS must name that way's host."""
 
     async def outwards() -> None:

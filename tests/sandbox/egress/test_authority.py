@@ -10,7 +10,8 @@ import ssl
 import pytest
 
 from sandbox.egress.authority import Authority
-from sandbox.egress.tls import TlsConnection
+from sandbox.egress.peers import Guest
+from sandbox.egress.tls import TlsGuest
 from sandbox.protocol import Origin
 
 
@@ -38,8 +39,9 @@ class Piped:
 
 async def _echo(authority: Authority, host: str, end: socket.socket) -> None:
     beneath = Piped(end)
-    with contextlib.suppress(ConnectionError):
-        plain = await TlsConnection.accept(beneath, authority.context(host), await beneath.receive())
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        plain = TlsGuest(Guest(beneath), authority.context(host))
+        await plain.shake_hands()
         while data := await plain.receive():
             await plain.send(data)
         await plain.end()
@@ -90,7 +92,7 @@ async def test_bytes_that_are_no_tls_end_the_connection_only() -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
     beneath = Piped(ours)
-    with pytest.raises(ConnectionError):
-        await TlsConnection.accept(beneath, authority.context("api.test"), await beneath.receive())
+    with pytest.raises(ssl.SSLError):
+        await TlsGuest(Guest(beneath), authority.context("api.test")).shake_hands()
     ours.close()
     theirs.close()
