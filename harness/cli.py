@@ -176,12 +176,17 @@ def verify(
 
 
 @app.command()
-def diff(session: Session = "last", paths: Paths = None) -> None:
+def diff(
+    session: Session = "last",
+    paths: Paths = None,
+    stat: Annotated[bool, typer.Option("--stat", help="Sizes and counts of lines, not the lines.")] = False,
+    json: Json = False,
+) -> None:
     """Show what a session changed in its copy of the workspace."""
     with guarded() as leave:
         from harness.commands import changes as command
 
-        leave(command.diff(session, paths or None))
+        leave(command.diff(session, paths or None, stat=stat, json=json))
 
 
 @app.command()
@@ -195,12 +200,19 @@ def apply(
         bool,
         typer.Option("--executable", help="Also files that would run on this machine later (hooks, CI, …)."),
     ] = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Show each change and ask.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
 ) -> None:
     """Write a session's changes, or some of them, into your directory."""
     with guarded() as leave:
         from harness.commands import changes as command
 
-        leave(command.apply(session, paths or None, force=force, executable=executable))
+        options = command.ApplyOptions(force, executable, interactive, dry_run)
+        leave(command.apply(session, paths or None, options))
 
 
 @app.command()
@@ -219,6 +231,88 @@ def kill(session: Session) -> None:
         from harness.commands.kill import kill as command
 
         leave(command(session))
+
+
+@app.command()
+def approvals(
+    session: Annotated[str | None, typer.Argument(help="A session; all that run, if none is named.")] = None,
+    json: Json = False,
+) -> None:
+    """List the questions that running sessions wait for an answer to."""
+    with guarded() as leave:
+        from harness.commands import approvals as command
+
+        leave(command.approvals(session, json=json))
+
+
+@app.command()
+def approve(
+    session: Session,
+    approval: Annotated[str, typer.Argument(help="Its name in the session, e.g. a1.")],
+    once: Annotated[bool, typer.Option("--once", help="For this one time.")] = False,
+    whole_session: Annotated[bool, typer.Option("--session", help="Until the session ends.")] = False,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="For so long.")] = None,
+    always: Annotated[bool, typer.Option("--always", help="For good, under this policy.")] = False,
+) -> None:
+    """Answer a question yes; without an option as narrowly as it can be."""
+    with guarded() as leave:
+        from harness.commands import approvals as command
+
+        leave(
+            command.approve(
+                session, approval, once=once, session=whole_session, minutes=minutes, always=always
+            )
+        )
+
+
+@app.command()
+def deny(
+    session: Session,
+    approval: Annotated[str, typer.Argument(help="Its name in the session, e.g. a1.")],
+) -> None:
+    """Answer a question no."""
+    with guarded() as leave:
+        from harness.commands import approvals as command
+
+        leave(command.deny(session, approval))
+
+
+@app.command()
+def grants(
+    session: Annotated[
+        str | None, typer.Argument(help="A session, or `always` for what was answered for good.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List answers that stand."""
+    with guarded() as leave:
+        from harness.commands import grants as command
+
+        leave(command.grants(session, json=json))
+
+
+@app.command()
+def revoke(
+    session: Annotated[str, typer.Argument(help="A session, or `always`.")],
+    grant: Annotated[str, typer.Argument(help="Its name, as `usermode grants` shows it.")],
+) -> None:
+    """Take a grant back; connections that were open by it are cut."""
+    with guarded() as leave:
+        from harness.commands import grants as command
+
+        leave(command.revoke(session, grant))
+
+
+@app.command()
+def port(
+    session: Session,
+    ports: Annotated[str, typer.Argument(metavar="PORT[:LOCAL]", help="A port inside, and one here.")],
+) -> None:
+    """Reach a port of a running session from this machine, until Ctrl-C."""
+    with guarded() as leave:
+        from harness.commands.port import port as command
+
+        leave(command(session, ports))
 
 
 @app.command()
@@ -339,7 +433,7 @@ def policy_replay(session: Session, policy: PolicyName = "strict", json: Json = 
 
 @policy_app.command("trust")
 def policy_trust(
-    directory: Annotated[Path, typer.Argument(help="A directory with a .usermode.toml.")] = Path("."),
+    directory: Annotated[Path, typer.Argument(help="A directory with a .usermode.toml.")] = Path(),
     policy: PolicyName = "strict",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -352,7 +446,7 @@ def policy_trust(
 
 @policy_app.command("distrust")
 def policy_distrust(
-    directory: Annotated[Path, typer.Argument(help="A directory that was trusted.")] = Path("."),
+    directory: Annotated[Path, typer.Argument(help="A directory that was trusted.")] = Path(),
 ) -> None:
     """Take that back."""
     with guarded() as leave:

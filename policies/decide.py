@@ -55,11 +55,13 @@ class Facts:
 def decide(policy: Policy, request: Request) -> Decision:
     """The strictest rule that applies. Without one the call is denied, or asked about if the policy says."""
     facts = Facts(request)
-    for action in ("deny", "ask"):
-        for number, rule in enumerate(policy.rules, 1):
-            if rule.action == action and may_apply(rule, facts):
-                return Decision(action, describe_rule(number, rule), rule.reason)
-    return _allowed(policy, facts) or _unmatched(policy, facts)
+    refused = _first(policy, facts, "deny") or _first(policy, facts, "ask")
+    if refused is not None:
+        return refused
+    allowed = _allowed(policy, facts)
+    if allowed is None:
+        return _unmatched(policy, facts)
+    return _first(policy, facts, "ask", tightens=True) or allowed
 
 
 def applies_to_example(rule: Rule, example: str) -> bool | str:
@@ -77,6 +79,17 @@ def describe_rule(number: int, rule: Rule) -> str:
     """A rule's name for people: its number in the policy, what it does, and when."""
     conditions = [f"{name} {value}" for name, value in rule.when if value is not None]
     return f"rule {number} ({', '.join([f'{rule.action} {rule.syscall}', *conditions])})"
+
+
+def _first(policy: Policy, facts: Facts, action: Action, *, tightens: bool = False) -> Decision | None:
+    for number, rule in enumerate(policy.rules, 1):
+        if (
+            rule.action == action
+            and (rule.tightens and action == "ask") is tightens
+            and may_apply(rule, facts)
+        ):
+            return Decision(action, describe_rule(number, rule), rule.reason)
+    return None
 
 
 def _allowed(policy: Policy, facts: Facts) -> Decision | None:

@@ -45,6 +45,8 @@ def decide_connection(policy: Policy, host: str, port: int, *, granted: Sequence
             return Reach("allow", f"grant {entry}", "The user allowed it.", named_port=True, by_grant=True)
     listed = _listed(policy, name, port)
     for number, rule in _about(policy, "ask", name):
+        if rule.tightens and listed is None and not policy.network.ask:
+            continue  # Its question would be looser than the refusal.
         named = listed is not None and listed.named_port
         return Reach("ask", describe_rule(number, rule), rule.reason, named_port=named)
     if listed is not None:

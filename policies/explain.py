@@ -71,13 +71,13 @@ def _reading(facts: Facts) -> Iterator[str]:
         yield (
             f"path {facts.path}"
             if facts.path
-            else "path without a clear reading: no allow rule applies to it"
+            else "path without a clear reading: no rule on paths allows it, every other may apply"
         )
     if request.host is not None:
         yield (
             f"host {facts.host}"
             if facts.host
-            else "host without a clear reading: no allow rule applies to it"
+            else "host without a clear reading: no rule on hosts allows it, every other may apply"
         )
     if facts.parsed is not None:
         yield from _commands(facts.parsed)
@@ -101,11 +101,11 @@ def _applies(rule: Rule, facts: Facts) -> tuple[bool, str]:
         return False, _misses(rule, facts)
     if facts.parsed is None or facts.parsed.commands is None:
         return False, "the command line is unparsed"
-    objections = [(words, objection(rule.when.command, words)) for words in facts.parsed.commands]
-    left = [f"`{words[0]}`: {why}" for words, why in objections if why]
-    covered = len(objections) - len(left)
+    objections = [objection(rule.when.command, words) for words in facts.parsed.commands]
+    covered = objections.count("")
+    why = ", ".join(f"not command {number}: {text}" for number, text in enumerate(objections, 1) if text)
     # A part of a line is enough when other rules cover the rest.
-    return covered > 0, f"covers {covered} of {len(objections)} commands; {'; '.join(left[:3])}"
+    return covered > 0, f"covers {covered} of {len(objections)} commands, {why}"
 
 
 def _how(rule: Rule, facts: Facts) -> str:

@@ -209,6 +209,8 @@ class Rule(Frozen):
     when: When = When()
     action: Action
     reason: Reason
+    tightens: bool = False
+    """Of an `ask`: it stands only where the call would be allowed otherwise, as a project's rules do."""
     match: tuple[str, ...] = ()
     """Examples (of what `when` looks at) that this rule must apply to; checked when the policy loads."""
     not_match: tuple[str, ...] = ()

@@ -52,7 +52,8 @@ def tighten(base: Policy, project: Policy) -> Tightened:
         if rule.action == "allow":
             ignored.append(f"rules[{number}]: a project's rule cannot allow ({rule.reason})")
         else:
-            rules.append(rule)
+            # A question is looser than the refusal of what nothing speaks about.
+            rules.append(rule.model_copy(update={"tightens": rule.action == "ask"}))
     return Tightened(base.model_copy(update={**update, "rules": base.rules + tuple(rules)}), tuple(ignored))
 
 

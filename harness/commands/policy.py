@@ -141,7 +141,7 @@ def _explained(explanation: Explanation) -> None:
     for line in explanation.reading:
         say(line)
     for one in explanation.rules:
-        say(f"  {'applies' if one.applies else 'does not'}  {one.rule}: {one.why}")
-        say(f"            {one.reason}")
+        say(f"  {'applies' if one.applies else '      –'}  {one.rule}: {one.why}")
+        say(f"           {one.reason}")
     decision = explanation.decision
     say(f"{decision.action}: {decision.rule}: {decision.reason}")
