@@ -16,6 +16,7 @@ from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.files import Files
 from sandbox.frames import Living, Request, Spawn, SpawnFlag, decode_calls
 from sandbox.hardening import WORKSPACE
+from sandbox.posture.check import Posture
 from sandbox.protocol import Chunk, Command, Completed, Connection, FileStat, Gatekeeper, Progress
 from sandbox.rootexec import RootCommands
 from sandbox.streams import Streams
@@ -45,6 +46,8 @@ class DockerSandbox:
     """Who runs root commands; None where nobody can."""
     copy_report: CopyReport | None = None
     """What went into the workspace."""
+    posture: Posture | None = None
+    """What was measured before the first use; None for a sandbox that was returned to."""
     calls: dict[str, Call] = field(default_factory=dict)
     """Begun and not yet returned."""
     limits_of: dict[str, int] = field(default_factory=dict)

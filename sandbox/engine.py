@@ -36,6 +36,12 @@ MISSING = "run `make engine`, or start the daemon, or add yourself to the group 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
+_ABOUT = (
+    *("ID", "ServerVersion", "KernelVersion", "Architecture", "CgroupVersion", "CgroupDriver", "Driver"),
+    *("DefaultRuntime", "Runtimes", "RuncCommit", "ContainerdCommit", "SecurityOptions"),
+)
+"""What of an engine's facts decides how its containers come out."""
+
 Result = TypeVar("Result")
 
 
@@ -60,6 +66,7 @@ class Engine:
         self._make_client = client
         self._local = threading.local()
         self._clients: list[Any] = []
+        self._about: dict[str, Any] | None = None
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="engine")
 
     @classmethod
@@ -254,6 +261,13 @@ class Engine:
 
     async def info(self) -> dict[str, Any]:
         return await self._call(lambda client: dict(client.info()))
+
+    async def about(self) -> dict[str, Any]:
+        """Which engine this is, its runtimes and its kernel; asked once."""
+        if self._about is None:
+            info = await self.info()
+            self._about = {name: info.get(name) for name in _ABOUT}
+        return self._about
 
     async def version(self) -> dict[str, Any]:
         return await self._call(lambda client: dict(client.version()))

@@ -31,6 +31,8 @@ from sandbox.engine import Engine, ImageFacts
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
 from sandbox.initbinary import init_binary
+from sandbox.posture import expected, verify
+from sandbox.posture.remembered import key
 from sandbox.protocol import Gatekeeper, SandboxSpec
 from sandbox.rootexec import RootCommands
 from sandbox.runtime import usable
@@ -63,6 +65,8 @@ class Prepared:
     storage: Storage | None
     report: CopyReport | None
     """What the session sees of the workspace where that is settled before the container starts."""
+    init: Path
+    """The init binary, under the digest of its sources."""
     host: contextlib.ExitStack
     """What is undone on the host when the container has ended; `detach` leaves it as it is."""
     temporary: bool
@@ -146,7 +150,7 @@ async def prepare(
     )
     return Prepared(
         policy, image, runtime, session, state, config, _environment(policy, image),
-        disk.storage if disk else None, disk.report if disk else None, host, temporary,
+        disk.storage if disk else None, disk.report if disk else None, init, host, temporary,
     )  # fmt: skip
 
 
@@ -177,13 +181,13 @@ def _environment(policy: Policy, image: ImageFacts) -> Mapping[str, str]:
 
 
 async def launch(prepared: Prepared, engine: Engine) -> DockerSandbox:
-    """Create, attach, start, greet. Attached first, so that nothing init says is lost."""
+    """Create, attach, start, greet, measure. Attached first, so that nothing init says is lost."""
     container = await engine.create(prepared.config, f"usermode-{prepared.session}-{secrets.token_hex(3)}")
     try:
         attachment = await Attachment.open(engine.address, container)
         channel = Channel(attachment)
         try:
-            await engine.start(container)
+            _, about = await asyncio.gather(engine.start(container), engine.about())
             await channel.greet(prepared.policy.limits.orphan_s, again=False)
         except BaseException:
             channel.close()
@@ -194,7 +198,20 @@ async def launch(prepared: Prepared, engine: Engine) -> DockerSandbox:
         raise
     record = Record(prepared.policy, prepared.environment, prepared.temporary, left=False)
     record.save(prepared.state)
-    return _box(record, prepared.state, prepared.host, container, channel, engine)
+    box = _box(record, prepared.state, prepared.host, container, channel, engine)
+    try:
+        await _measure(box, prepared, about)
+    except BaseException:
+        await asyncio.shield(box.close())
+        raise
+    return box
+
+
+async def _measure(box: DockerSandbox, prepared: Prepared, about: Mapping[str, Any]) -> None:
+    """Nothing else runs inside before what was measured there equals what is configured."""
+    want = expected(prepared.policy, prepared.config, prepared.runtime)
+    known_by = key(prepared.policy, prepared.config, prepared.runtime, prepared.init, about)
+    box.posture = await verify(box, want, known_by)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@
  * conn.c   connections on the loopback, carried to the host and back
  * origin.c who inside opened one
  * rootrun.c letting go of privilege, and root commands
+ * probe.c  what a container is found to be, before anything else runs in it
  * sha256.c the digest that compare-and-swap names
  *
  * No allocation on a path the guest controls: tables are fixed, buffers of a size the host named are mapped lazily.
@@ -171,6 +172,9 @@ void files_reset(void);
 /* rootrun.c */
 int root_run(void);
 void become_user(char **words);
+
+/* probe.c */
+int probe(void);
 
 /* sha256.c */
 struct sha256 { uint32_t state[8]; uint64_t length; uint8_t block[64]; };

@@ -115,6 +115,7 @@ static int prepare(void) {
 int main(int count, char **words) {
     if (count > 1 && strcmp(words[1], "root") == 0) return root_run();   /* beside PID 1, never as it */
     if (count > 1 && strcmp(words[1], "as") == 0) become_user(words + 1);
+    if (count > 1 && strcmp(words[1], "probe") == 0) return probe();     /* an ordinary command, never PID 1 */
     static struct pollfd fds[3 + 4 * MAX_CALLS + CONN_POLLFDS];
     const uint8_t *payload;
     const struct header *h;

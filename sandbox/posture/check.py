@@ -1,0 +1,82 @@
+"""Posture: before anything else runs in a container, what it is found to be must equal what is configured.
+
+A configuration that the engine accepted is only a wish. The probe (`images/init/probe.c`) measures from
+inside; what is cheap to see (who one is, capabilities, the filter, every mount, network devices) is seen in
+each container, the long sweep once for the same image, policy, engine and kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sandbox.errors import Busy, SandboxRefused
+from sandbox.hardening import INIT
+from sandbox.posture import remembered
+from sandbox.posture.compare import ALWAYS, differences, questions
+from sandbox.posture.expected import Expected
+from sandbox.posture.facts import MOUNTS, NETWORK, STATUS, Answer, answers
+from sandbox.protocol import Command, Sandbox
+
+PROBE_S = 30.0
+OUTPUT_BYTES = 4 << 20
+SHOWN = 12
+"""Differences that a refusal names; more are counted."""
+
+
+@dataclass(frozen=True)
+class Posture:
+    probes: int
+    """Facts that were asked for, all of them found as configured."""
+    cached: bool
+    """The sweep was made earlier; what is cheap to see was seen now."""
+    duration_s: float
+
+
+async def verify(box: Sandbox, want: Expected, key: Mapping[str, str]) -> Posture:
+    """SandboxRefused, naming each difference, unless the container is exactly as configured."""
+    begun = time.perf_counter()
+    known = remembered.recall(key)
+    if known is None:
+        found = await measure(box, questions(want))
+        refuse(differences(want, found))
+        probes = len(found)
+        remembered.remember(key, probes)
+    else:
+        refuse(differences(want, await glance(box), ALWAYS))
+        probes = known
+    return Posture(probes, known is not None, time.perf_counter() - begun)
+
+
+async def measure(box: Sandbox, asked: list[str]) -> dict[str, Answer]:
+    """The probe's answers. SandboxRefused when it cannot run or does not answer."""
+    text = "".join(f"{question}\n" for question in asked)
+    command = Command(
+        (INIT, "probe"), cwd="/", stdin=text.encode(), timeout_s=PROBE_S, output_bytes=OUTPUT_BYTES
+    )
+    try:
+        done = await box.run(command)
+        if done.exit_code != 0 or done.truncated:
+            raise ValueError(f"it ended with {done.exit_code}")
+        return answers(asked, done.stdout)
+    except (OSError, ValueError, Busy) as error:
+        raise SandboxRefused(f"the posture could not be measured, so nothing starts: {error}") from error
+
+
+async def glance(box: Sandbox) -> dict[str, Answer]:
+    """What the subjects of ALWAYS need, read by init itself."""
+    paths = (STATUS, MOUNTS, NETWORK)
+    try:
+        contents = await asyncio.gather(*(box.read_file(path) for path in paths))
+    except (OSError, ValueError) as error:
+        raise SandboxRefused(f"the posture could not be measured, so nothing starts: {error}") from error
+    return {f"r {path}": Answer(0, content) for path, content in zip(paths, contents, strict=True)}
+
+
+def refuse(found: list[str]) -> None:
+    if not found:
+        return
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    raise SandboxRefused(f"the sandbox is not as configured: {'; '.join(found[:SHOWN])}{more}")

@@ -1,0 +1,119 @@
+"""What a container says of itself: the kernel's own tables, read into values.
+
+The words come from inside, before anything of the image has run; a table that cannot be read is a ValueError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+STATUS = "/proc/self/status"
+MOUNTS = "/proc/self/mountinfo"
+NETWORK = "/proc/net/dev"
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The probe's, to one question."""
+
+    error: int
+    """0, an errno, or `sweep.ENDED_BY` and a signal's number."""
+    data: bytes = b""
+
+    @property
+    def text(self) -> str:
+        return self.data.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Mount:
+    point: str
+    root: str
+    """What of the file system is mounted there; `/` is all of it."""
+    kind: str
+    options: frozenset[str]
+    """Of this mount."""
+    own: Mapping[str, str]
+    """Of the file system."""
+
+    @property
+    def read_only(self) -> bool:
+        return "ro" in self.options or "ro" in self.own
+
+
+def mounts(text: str) -> list[Mount]:
+    return [_mount(line) for line in text.splitlines()]
+
+
+def _mount(line: str) -> Mount:
+    place, separator, system = line.partition(" - ")
+    fields, kinds = place.split(" "), system.split(" ")
+    if not separator or len(fields) < 6 or len(kinds) < 3:
+        raise ValueError(f"no line of a mount table: {line[:100]!r}")
+    own = (option.partition("=") for option in kinds[2].split(","))
+    return Mount(
+        point=_plain(fields[4]),
+        root=_plain(fields[3]),
+        kind=kinds[0],
+        options=frozenset(fields[5].split(",")),
+        own={name: value for name, _, value in own},
+    )
+
+
+def _plain(path: str) -> str:
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), path)
+
+
+def status(text: str) -> dict[str, Sequence[str]]:
+    """The words after each name."""
+    return {name: value.split() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def network_devices(text: str) -> set[str]:
+    return {line.partition(":")[0].strip() for line in text.splitlines()[2:] if ":" in line}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path, and the file system it is on (the probe's answer to `s`)."""
+
+    mode: int
+    device: tuple[int, int]
+    read_only: bool
+    size: int
+    inodes: int
+
+
+def place(answer: Answer) -> Place:
+    mode, major, minor, flags, size, inodes = answer.data.split()
+    return Place(int(mode, 8), (int(major), int(minor)), bool(int(flags) & 1), int(size), int(inodes))
+
+
+def entries(answer: Answer) -> dict[str, tuple[int, tuple[int, int]]]:
+    """Name to mode and device (the probe's answer to `l`)."""
+    found = {}
+    for line in answer.text.splitlines():
+        name, mode, major, minor = line.rsplit(" ", 3)
+        found[name] = (int(mode, 8), (int(major), int(minor)))
+    return found
+
+
+def answers(questions: Sequence[str], data: bytes) -> dict[str, Answer]:
+    """The probe's output, question by question. ValueError when it is not the answer to all of them."""
+    found, at = {}, 0
+    for question in questions:
+        end = data.find(b"\n", at, at + 64)
+        head = data[at:end].split() if end >= 0 else []
+        if len(head) != 2 or not all(word.isdigit() for word in head):
+            raise ValueError(f"the probe did not answer {question!r}")
+        length = int(head[1])
+        if data[end + 1 + length : end + 2 + length] != b"\n":
+            raise ValueError(f"the answer to {question!r} is cut off")
+        found[question] = Answer(int(head[0]), data[end + 1 : end + 1 + length])
+        at = end + 2 + length
+    if at != len(data):
+        raise ValueError("the probe says more than was asked")
+    return found
