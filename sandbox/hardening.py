@@ -73,11 +73,11 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
     uid, gid = (0, 0) if spec.policy.container.user == "root" else (spec.uid, spec.gid)
     return {
         "Image": spec.image_id,
-        "User": "0:0" if _keeps_privilege(spec.policy) else f"{uid}:{gid}",
+        "User": "0:0" if _begins_as_root(spec) else f"{uid}:{gid}",
         "Hostname": "sandbox",
         "WorkingDir": "/",
         "Entrypoint": [INIT],
-        "Cmd": _letting_go(spec.policy, uid, gid),
+        "Cmd": _letting_go(spec, uid, gid),
         "Env": _environment(spec.image_config),
         "Labels": dict(spec.labels),
         "Healthcheck": {"Test": ["NONE"]},
@@ -98,18 +98,21 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
     }
 
 
-def _keeps_privilege(policy: Policy) -> bool:
+def _begins_as_root(spec: ContainerSpec) -> bool:
     """Whether root commands may need capabilities that the sandbox user has not. An engine gives a program
     beside the first none that the first was not started with."""
-    container = policy.container
-    return container.user == "sandbox" and bool(container.capabilities) and "root" in policy.sudo.may_ask
+    container = spec.policy.container
+    root_commands = bool(container.capabilities) and "root" in spec.policy.sudo.may_ask
+    # gVisor lets every process open the descriptors of every other one, whoever may trace whom. The wire is a
+    # FIFO of the user that the container starts as, so that must be somebody else than the guest.
+    return container.user == "sandbox" and (root_commands or spec.runtime == "runsc")
 
 
-def _letting_go(policy: Policy, uid: int, gid: int) -> list[str]:
+def _letting_go(spec: ContainerSpec, uid: int, gid: int) -> list[str]:
     """Init's words: to become the sandbox user before it does anything else."""
-    if not _keeps_privilege(policy):
+    if not _begins_as_root(spec):
         return []
-    return ["as", str(uid), str(gid), f"{mask_of(policy.container.capabilities):x}"]
+    return ["as", str(uid), str(gid), f"{mask_of(spec.policy.container.capabilities):x}"]
 
 
 def mask_of(capabilities: tuple[Capability, ...]) -> int:
@@ -122,7 +125,7 @@ def _isolation(spec: ContainerSpec) -> dict[str, Any]:
         "Runtime": spec.runtime,
         "Privileged": False,
         "CapDrop": ["ALL"],
-        "CapAdd": sorted({*container.capabilities, *(KEEPERS if _keeps_privilege(spec.policy) else ())}),
+        "CapAdd": sorted({*container.capabilities, *(KEEPERS if _begins_as_root(spec) else ())}),
         "SecurityOpt": ["no-new-privileges", f"seccomp={spec.seccomp}"],
         "ReadonlyRootfs": not container.writable_root,
         "NetworkMode": "none",
