@@ -55,12 +55,20 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
+class Screen(View, Protocol):
+    """A view that can hold back while a question has the terminal: between `pause` and `resume` it writes
+    nothing, and keeps what there is to say."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
 def is_live(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     """A terminal that can move its cursor. NO_COLOR takes the colours away, not the view."""
     return out.isatty() and environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
 
 
-def open_view(out: TextIO, environ: Mapping[str, str] = os.environ) -> View:
+def open_view(out: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
     return LiveView(out, environ) if is_live(out, environ) else PlainView(out)
 
 
@@ -69,10 +77,22 @@ class PlainView:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._kept: list[str] | None = None
 
     def __call__(self, event: Event) -> None:
-        for line in lines(event):
-            self._out.write(line.text + "\n")
+        texts = [line.text + "\n" for line in lines(event)]
+        if self._kept is not None:
+            self._kept += texts
+            return
+        self._out.writelines(texts)
+        self._out.flush()
+
+    def pause(self) -> None:
+        self._kept = [] if self._kept is None else self._kept
+
+    def resume(self) -> None:
+        texts, self._kept = self._kept or [], None
+        self._out.writelines(texts)
         self._out.flush()
 
     def close(self) -> None:
@@ -115,6 +135,8 @@ class LiveView:
         self._budget: BudgetChanged | None = None
         self._open = False
         self._began = clock()
+        self._kept: list[Text] | None = None
+        self._closed = False
         self._live = Live(
             console=self._console,
             get_renderable=self.frame,
@@ -128,13 +150,32 @@ class LiveView:
 
     def __call__(self, event: Event) -> None:
         self._note(event)
-        for line in lines(event):
-            self._console.print(Text(line.text, style=STYLES[line.tone]), soft_wrap=False)
+        texts = [Text(line.text, style=STYLES[line.tone]) for line in lines(event)]
+        if self._kept is None:
+            self._print(texts)
+        else:
+            self._kept += texts
         if isinstance(event, SessionEnded):
             self.close()
 
+    def pause(self) -> None:
+        if self._kept is None:
+            self._kept = []
+            self._live.stop()
+
+    def resume(self) -> None:
+        texts, self._kept = self._kept or [], None
+        self._print(texts)
+        if not self._closed:
+            self._live.start()
+
     def close(self) -> None:
+        self._closed = True
         self._live.stop()
+
+    def _print(self, texts: list[Text]) -> None:
+        for text in texts:
+            self._console.print(text, soft_wrap=False)
 
     def _note(self, event: Event) -> None:
         match event:

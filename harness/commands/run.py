@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
+from harness.approval_prompt import TerminalPrompter, new_mark
 from harness.boot import RunOptions
 from harness.boot import run as boot
 from harness.commands.place import Place
@@ -37,7 +39,19 @@ def run(task: str, model: str, place: Place, *, base_url: str | None, json: bool
         runtime=place.runtime,
         base_url=base_url,
     )
-    view = JsonView(sys.stdout) if json else open_view(sys.stdout)
+    view: View = JsonView(sys.stdout)
+    if not json:
+        view = screen = open_view(sys.stdout)
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            mark = new_mark()
+            options = replace(
+                options, prompter=TerminalPrompter(sys.stdin.fileno(), sys.stdout, screen, mark)
+            )
+            view(
+                Notice(
+                    level="info", code="mark", text=f"questions to you begin with {mark}, and only they do"
+                )
+            )
     watch = _Watch(view, Interrupt(), quiet=json)
     try:
         ended = asyncio.run(_attended(options, watch))
