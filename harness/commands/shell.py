@@ -20,9 +20,9 @@ from harness.lines import counted, lines
 from harness.machine import Opened, docker_machine
 from harness.messages import Usage
 from harness.store import Store, home
+from harness.trust import in_force
 from policies import Policy
-from policies.load import PROJECT_FILE, digest, load_project
-from policies.tighten import tighten
+from policies.load import digest
 from sandbox.protocol import Command, Sandbox, SandboxSpec
 
 SHELL = "command -v bash >/dev/null 2>&1 && exec bash -i; exec sh -i"
@@ -36,7 +36,7 @@ def shell(place: Place) -> int:
 
 async def _session(place: Place) -> int:
     async with AsyncExitStack() as stack:
-        policy = await asyncio.to_thread(_tightened, place)
+        policy = await asyncio.to_thread(_policy, place)
         machine = await stack.enter_async_context(docker_machine())
         image = place.image or policy.container.image
         image_digest = await machine.digest(image)
@@ -98,12 +98,9 @@ async def _interact(box: Sandbox, policy: Policy) -> None:
             await bridge(process, keys, screen)
 
 
-def _tightened(place: Place) -> Policy:
-    """The user's policy, tightened by the project's own file."""
-    file = Path(place.directory or ".", PROJECT_FILE)
-    if place.directory is None or not os.path.lexists(file):
-        return place.policy
-    found = tighten(place.policy, load_project(file))
-    for line in found.ignored:
-        say(f"{PROJECT_FILE}: {line}", error=True)
-    return found.policy
+def _policy(place: Place) -> Policy:
+    """The user's policy with the project's own file over it."""
+    policy, notices = in_force(place.policy, place.directory, home())
+    for notice in notices:
+        say(notice.text, error=True)
+    return policy
