@@ -24,7 +24,7 @@ from harness.budget import Budget, allowance
 from harness.calls import Devices
 from harness.conceal import Concealed
 from harness.control import controlled
-from harness.egress import asker, can_open, opens, reporter
+from harness.egress import asker, can_open, opens, outfit, reporter
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
 from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
@@ -101,6 +101,7 @@ async def run(
         # The policy: the user's, tightened by the project's file, or loosened where that file is trusted.
         where = options.home or home()
         policy, ignored = await asyncio.to_thread(in_force, options.policy, options.workspace, where)
+        policy, way_out = await outfit(policy, os.environ)
         # What the user has answered for good under it.
         store = Store(where)
         memory = Remembered(where, options.policy)
@@ -115,7 +116,7 @@ async def run(
         image_digest = await engine.digest(image)
         # The session's directory and journal: from here on everything is recorded.
         directory = store.new_session()
-        redactor = Redactor(host_secrets(os.environ))
+        redactor = Redactor({**host_secrets(os.environ), **way_out.secrets})
         journal = Journal.create(directory, redactor=redactor)
         stack.callback(journal.close)
         recorder = Recorder(journal, Concealed(emit, redactor))
@@ -143,7 +144,10 @@ async def run(
         )
         gate = None
         if can_open(policy):
-            gate = Gate(policy, ask=asker(approvals, session), report=reporter(recorder))
+            gate = Gate(
+                policy, ask=asker(approvals, session), report=reporter(recorder),
+                inspection=way_out.inspection, tools=way_out.tools,
+            )  # fmt: skip
         grants.on_given, grants.on_end = opens(gate)
         spec = SandboxSpec(
             policy=policy,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from harness.approvals.grants import Grant
 from harness.approvals.petition import network_petition
@@ -13,7 +14,10 @@ from harness.recorder import Recorder
 from harness.session import Session
 from policies.decide import Decision
 from policies.schema import Policy
+from sandbox.egress.inspection import Inspection
+from sandbox.egress.presets import expand
 from sandbox.egress.report import Attempt, Closed, Decided, Report
+from sandbox.egress.trust import upstream
 from sandbox.protocol import Origin
 
 
@@ -22,6 +26,29 @@ def can_open(policy: Policy) -> bool:
     by_rule = any(rule.action != "deny" and rule.syscall == "network" for rule in policy.rules)
     network = policy.network
     return bool(network.allow or network.ask or by_rule or "network" in policy.sudo.may_ask)
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """What the way out needs of this machine, had before anything is made."""
+
+    inspection: Inspection | None
+    """For a policy that has TLS looked into."""
+    tools: Mapping[str, str]
+    """What the policy's presets tell the tools inside."""
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """Values of the bound secrets, which no record may hold."""
+        return {} if self.inspection is None else self.inspection.secrets.values
+
+
+async def outfit(policy: Policy, environ: Mapping[str, str]) -> tuple[Policy, Outfit]:
+    """The policy with its presets expanded, and the outfit. SandboxRefused where any of it cannot be had."""
+    policy, tools = await expand(policy)
+    if policy.network.ca_file is not None:
+        upstream(policy.network.ca_file)
+    return policy, Outfit(Inspection(policy, environ) if policy.network.intercept else None, tools)
 
 
 def reporter(recorder: Recorder) -> Report:

@@ -49,13 +49,13 @@ class Gate:
         report: Report = unheard,
         resolver: Resolver | None = None,
         clock: Callable[[], float] = time.monotonic,
-        environ: Mapping[str, str] = os.environ,
+        inspection: Inspection | None = None,
         tools: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`ask` puts a question to the user and returns True for a yes. `report` is awaited with every
         `Decided` before anything is sent, and with a `Closed` at the end; if it raises, nothing is sent.
-        `environ` holds the values of bound secrets; `tools` is what presets tell the tools inside.
-        SandboxRefused when a secret or a file of certificates cannot be had.
+        `inspection` is made here where the policy wants one and none is given; `tools` is what presets tell
+        the tools inside. SandboxRefused when a secret or a file of certificates cannot be had.
         """
         self.policy = policy
         self._report, self._clock = report, clock
@@ -72,7 +72,9 @@ class Gate:
         self._once: set[tuple[str, int, str]] = set()
         """Granted once, to this command."""
         network = policy.network
-        self._inspection = Inspection(policy, environ) if network.intercept else None
+        if inspection is None and network.intercept:
+            inspection = Inspection(policy, os.environ)
+        self._inspection = inspection
         self._tools = tools
         self._bundle = trust.bundle(network.ca_file) if network.ca_file else None
         if self._inspection is not None:
@@ -92,11 +94,6 @@ class Gate:
     @property
     def files(self) -> Mapping[str, bytes]:
         return {} if self._bundle is None else {trust.BUNDLE: self._bundle}
-
-    @property
-    def secrets(self) -> Mapping[str, str]:
-        """The values of the bound secrets by name, for redaction."""
-        return {} if self._inspection is None else self._inspection.secrets.values
 
     def grant(self, host: str, port: int, *, once: bool = False) -> None:
         """The user allows this host and port: for the session until `revoke`, or `once`, to the first command

@@ -16,6 +16,7 @@ from gate_world import LOOPBACK, Client, Server, World
 from policies.schema import Network, Policy, RequestRule, Secret, Secrets
 from sandbox.egress import Gate
 from sandbox.egress.authority import Authority
+from sandbox.egress.inspection import Inspection
 
 VALUE = "tok_live_0123456789abcdefghij"
 
@@ -76,7 +77,8 @@ async def bank(
         ),
         secrets=Secrets(bound=(secret or Secret(name="TOKEN", host="*.test"),)),
     )  # fmt: skip
-    gate = Gate(policy, ask=world.ask, report=world.report, resolver=world.resolve, environ={"TOKEN": VALUE})
+    inspection = Inspection(policy, {"TOKEN": VALUE})
+    gate = Gate(policy, ask=world.ask, report=world.report, resolver=world.resolve, inspection=inspection)
     return Bank(world, gate, server, other)
 
 
