@@ -5,17 +5,21 @@ What would run on this machine later stands in a section of its own, with the re
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from harness.commands.changelist import name, row, say_json, say_stat
 from harness.commands.folding import Fold, folded
+from harness.commands.pick import pick
 from harness.commands.say import say, table
 from harness.errors import JournalError, UsageError
+from harness.lines import amount
 from harness.lock import exclusive
 from harness.store import Store, home
 from sandbox.workspace import discard as discard_changes
+from sandbox.workspace.accept import ApplyReport
 from sandbox.workspace.accept import apply as apply_changes
 from sandbox.workspace.compare import Change, Review
 from sandbox.workspace.compare import changes as changes_of
@@ -26,10 +30,16 @@ LISTED = 200
 """Changes named in a section; the rest is counted."""
 
 
-def diff(reference: str, paths: list[str] | None) -> int:
+def diff(reference: str, paths: list[str] | None, *, stat: bool = False, json: bool = False) -> int:
     directory = Store(home()).session(reference)
     whole = _review(directory)
     review = Review(whole.source, tuple(selected(whole, paths)))
+    if json:
+        say_json(directory, review)
+        return 0
+    if review.changes and stat:
+        say_stat(directory, review)
+        return 0
     if not review.changes:
         say("nothing changed")
         return 0
@@ -61,7 +71,7 @@ def _section(
     if not total:
         return
     say(f"== {title}: {total}")
-    table([*map(_fold_row, folds), *map(_row, changes[:LISTED])], indent="   ")
+    table([*map(_fold_row, folds), *map(row, changes[:LISTED])], indent="   ")
     if len(changes) > LISTED:
         say(f"   … and {len(changes) - LISTED} more")
     if folds:
@@ -73,22 +83,57 @@ def _section(
             say(line)
 
 
-def apply(reference: str, paths: list[str] | None, *, force: bool, executable: bool) -> int:
+@dataclass(frozen=True)
+class ApplyOptions:
+    force: bool = False
+    executable: bool = False
+    interactive: bool = False
+    dry_run: bool = False
+
+
+def apply(reference: str, paths: list[str] | None, options: ApplyOptions) -> int:
     directory = Store(home()).session(reference)
+    if options.interactive:
+        return _apply_picked(directory, paths, options)
     with _ended(directory):
         review = _review(directory)
-        report = apply_changes(directory, paths, force=force, executable=executable)
+        report = apply_changes(
+            directory, paths, force=options.force, executable=options.executable, dry_run=options.dry_run
+        )
+    _report(report, review, options)
+    # What stands apart by default was not asked for; a conflict, or a path that was named, was.
+    apart = {change.path for change in review.changes if change.section != "ordinary"}
+    return 1 if any(paths or path not in apart for path, _ in report.skipped) else 0
+
+
+def _apply_picked(directory: Path, paths: list[str] | None, options: ApplyOptions) -> int:
+    review = _review(directory)
+    picked = pick(directory, review, selected(review, paths))
+    if not picked.paths:
+        say("nothing was chosen; nothing is applied")
+        return 0
+    with _ended(directory):
+        # Exactly what was shown and answered for: a conflict was shown as one, and anything that changed
+        # since is left.
+        report = apply_changes(
+            directory, picked.paths, force=True, exactly=True, reviewed=review, dry_run=options.dry_run
+        )
+    _report(report, review, options)
+    return 1 if report.skipped else 0
+
+
+def _report(report: ApplyReport, review: Review, options: ApplyOptions) -> None:
+    done = "would apply" if options.dry_run else "applied "
     for path in report.applied:
-        say(f"applied  {_name(path)}")
+        say(f"{done} {name(path)}")
     for path, reason in report.skipped:
-        say(f"left     {_name(path)}: {reason}")
+        say(f"left     {name(path)}: {reason}")
     if not report.applied and not report.skipped:
         say("nothing to apply")
+    elif options.dry_run:
+        say(f"nothing written; {len(report.applied)} would go to {review.source}, {len(report.skipped)} not")
     else:
         say(f"{len(report.applied)} applied to {review.source}, {len(report.skipped)} left")
-    # What stands apart by default was not asked for; a conflict, or a path that was named, was.
-    apart = {change.path for change in review.changes if change.executes or change.git or change.blocked}
-    return 1 if any(paths or path not in apart for path, _ in report.skipped) else 0
 
 
 def discard(reference: str) -> int:
@@ -135,17 +180,9 @@ def _ended(directory: Path) -> Iterator[None]:
         raise UsageError(f"{exc}; `usermode kill {directory.name}` ends it") from exc
 
 
-def _row(change: Change) -> Sequence[str]:
-    why = change.blocked or change.executes or (f"CONFLICT: {change.conflict}" if change.conflict else "")
-    return change.kind, _name(change.path), why
-
-
 def _fold_row(fold: Fold) -> Sequence[str]:
     kinds = {change.kind for change in fold.changes}
     conflicts = sum(change.conflict is not None for change in fold.changes)
     why = f"{len(fold.changes):,} files: {fold.reason}" + (f"; CONFLICTS: {conflicts:,}" if conflicts else "")
-    return kinds.pop() if len(kinds) == 1 else "several", f"{_name(fold.directory)}/", why
-
-
-def _name(path: str) -> str:
-    return os.fsencode(path).decode(errors="backslashreplace")
+    size = amount(sum(change.size for change in fold.changes), "B")
+    return kinds.pop() if len(kinds) == 1 else "several", f"{name(fold.directory)}/", size, why

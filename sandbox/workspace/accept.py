@@ -42,34 +42,47 @@ def apply(
     *,
     force: bool = False,
     executable: bool = False,
+    exactly: bool = False,
     reviewed: Review | None = None,
+    dry_run: bool = False,
 ) -> ApplyReport:
     """Take changes over into the user's directory: all ordinary ones, or those at or beneath `paths`.
 
     Files that may run on the host come only when named exactly or with `executable`; what lies in `.git` only
-    when a path in there is named; a conflict only with `force`; what is blocked never. With `reviewed`, a
-    file that is no longer what that review saw is skipped. OSError when the user's directory cannot be
-    written.
+    when a path in there is named; a conflict only with `force`; what is blocked never. `exactly` takes
+    `paths` as they are, not what is beneath them. With `reviewed`, a file that is no longer what that review
+    saw is skipped. `dry_run` reports and touches nothing.
+
+    OSError when the user's directory cannot be written.
     """
     known = manifest.load(session_dir)
     with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(known.source) as source:
         review = compare(known, copy, source)
-        choice = Choice(paths, force, executable, reviewed)
-        with AppliedLog(session_dir) as log:
-            run = _Run(copy, source, log)
-            skipped = choice.unmatched(review)
-            for change in _ordered(review.changes):
-                if not choice.asked_for(change):
-                    continue
-                reason = choice.refusal(change)
-                if reason is None:
-                    try:
-                        run.take(change)
-                    except _Skipped as left:
-                        reason = str(left)
-                if reason is not None:
-                    skipped.append((change.path, reason))
-    return ApplyReport(tuple(sorted(run.applied)), tuple(sorted(skipped)))
+        choice = Choice(paths, force=force, executable=executable, exactly=exactly, reviewed=reviewed)
+        asked = [change for change in _ordered(review.changes) if choice.asked_for(change)]
+        refused = {change.path: reason for change in asked if (reason := choice.refusal(change))}
+        wanted = [change for change in asked if change.path not in refused]
+        skipped = [*choice.unmatched(review), *refused.items()]
+        if dry_run:
+            applied = [change.path for change in wanted]
+        else:
+            applied, left = _taken(wanted, copy, source, session_dir)
+            skipped += left
+    return ApplyReport(tuple(sorted(applied)), tuple(sorted(skipped)))
+
+
+def _taken(
+    wanted: Sequence[Change], copy: int, source: int, session_dir: Path
+) -> tuple[list[str], list[tuple[str, str]]]:
+    left: list[tuple[str, str]] = []
+    with AppliedLog(session_dir) as log:
+        run = _Run(copy, source, log)
+        for change in wanted:
+            try:
+                run.take(change)
+            except _Skipped as reason:
+                left.append((change.path, str(reason)))
+    return run.applied, left
 
 
 def _ordered(changes: Sequence[Change]) -> list[Change]:

@@ -32,9 +32,16 @@ class Choice:
     """Which changes the user asked for, and why some of them still do not come."""
 
     def __init__(
-        self, paths: Sequence[str] | None, force: bool, executable: bool, reviewed: Review | None
+        self,
+        paths: Sequence[str] | None,
+        *,
+        force: bool = False,
+        executable: bool = False,
+        exactly: bool = False,
+        reviewed: Review | None = None,
     ) -> None:
         self._paths = None if paths is None else [plain(path) for path in paths]
+        self._exact = frozenset(self._paths or ()) if exactly else None
         self._force = force
         self._executable = executable
         self._reviewed = None if reviewed is None else {change.path: change for change in reviewed.changes}
@@ -48,6 +55,8 @@ class Choice:
         ]
 
     def asked_for(self, change: Change) -> bool:
+        if self._exact is not None:
+            return change.path in self._exact
         return self._paths is None or any(covers(path, change.path) for path in self._paths)
 
     def refusal(self, change: Change) -> str | None:
@@ -67,6 +76,8 @@ class Choice:
         return None
 
     def _names_git(self, change: Change) -> bool:
+        if self._exact is not None:
+            return change.path in self._exact
         from_git = change.path[: _git_start(change.path)]
         return any(covers(from_git, path) and covers(path, change.path) for path in self._paths or () if path)
 

@@ -89,6 +89,7 @@ class _Judge:
             conflict=None if same else _conflict(base, yours, self.known.targets.get(path), source, path),
             seen=stamp(status),
             yours=stamp(yours) if yours is not None else None,
+            target=_target(copy, path) if stat.S_ISLNK(status.st_mode) else None,
         )
 
     def _executes(self, path: str, *, newly_executable: bool) -> str | None:

@@ -58,6 +58,18 @@ def diff_text(
     return lines
 
 
+def line_counts(session_dir: Path, review: Review) -> dict[str, tuple[int, int]]:
+    """Lines added and removed, by path; a path whose text cannot be shown has none."""
+    counts: dict[str, tuple[int, int]] = {}
+    with opened(session_dir) as tree, beneath.root(tree) as copy, beneath.root(review.source) as source:
+        for change in review.changes:
+            hunks = list(_change(change, copy, source))[2:]
+            if change.node == "file" and (not hunks or any(line.startswith("@@") for line in hunks)):
+                signs = [line[0] for line in hunks]
+                counts[change.path] = (signs.count("+"), signs.count("-"))
+    return counts
+
+
 def _names(change: Change) -> list[str]:
     name = os.fsencode(change.path).decode(errors="backslashreplace")
     before = "/dev/null" if change.yours is None else f"a/{name}"

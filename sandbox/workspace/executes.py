@@ -21,6 +21,7 @@ _CI = "run by continuous integration"
 _EDITOR = "run or configured by an editor"
 _AGENT = "configures a coding agent"
 _PACKAGES = "scripts or settings of a package manager"
+_STARTED = "started by a desktop or the system"
 _GIT = "configures git, which can run programs"
 
 _NAMES = {
@@ -29,11 +30,18 @@ _NAMES = {
             ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile", ".zshrc",
             ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".kshrc", ".cshrc", ".tcshrc", ".inputrc",
             ".xprofile", ".xinitrc", ".envrc", ".direnvrc", ".env", ".screenrc", ".tmux.conf",
+            ".pam_environment", ".xsession", ".xsessionrc", ".login", ".logout",
         ),
         _SHELL,
     ),
     **dict.fromkeys(("sitecustomize.py", "usercustomize.py", ".pythonrc", ".pdbrc", "pyvenv.cfg"), _PYTHON),
-    **dict.fromkeys(("conftest.py", "noxfile.py", "tox.ini", "pytest.ini", "setup.cfg"), _TEST),
+    **dict.fromkeys(
+        (
+            "conftest.py", "noxfile.py", "tox.ini", "pytest.ini", ".pytest.ini", "pytest.toml", "setup.cfg",
+            "mypy.ini", ".mypy.ini", ".flake8", ".rspec", "phpunit.xml", "phpunit.xml.dist",
+        ),
+        _TEST,
+    ),
     **dict.fromkeys(
         (
             "makefile", "gnumakefile", "bsdmakefile", "justfile", "taskfile.yml", "taskfile.yaml", "rakefile",
@@ -45,6 +53,13 @@ _NAMES = {
             "vagrantfile", "dockerfile", "containerfile", "docker-compose.yml", "docker-compose.yaml",
             "compose.yml", "compose.yaml", "procfile", "tiltfile", "earthfile", "flake.nix", "shell.nix",
             "default.nix", "mise.toml", ".mise.toml", ".tool-versions", "devbox.json",
+            ".justfile", "package.swift", "mix.exs", "rebar.config", "build.sbt", "build.sc", "setup.hs",
+            "build.zig", "xmake.lua", "premake5.lua", "brewfile", "podfile", "fastfile", "dangerfile",
+            "guardfile", "capfile", "config.ru", "turbo.json", "nx.json", "project.json", "lerna.json",
+            "angular.json", "nodemon.json", "skaffold.yaml", "ansible.cfg", "pulumi.yaml", "hatch_build.py",
+            "pixi.toml", "pdm.toml", "hatch.toml", "platformio.ini", "kconfig", "deps.edn", "project.clj",
+            "meson_options.txt", "dune", "dune-project", "directory.build.props", "directory.build.targets",
+            "nuget.config", "global.json",
         ),
         _BUILD,
     ),
@@ -52,6 +67,10 @@ _NAMES = {
         (
             "package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "pnpm-workspace.yaml",
             "bunfig.toml", "composer.json", ".pypirc", "pip.conf", "cargo.toml", "deno.json", "deno.jsonc",
+            ".pnp.cjs", ".pnp.loader.mjs", "package-lock.json", "npm-shrinkwrap.json", "yarn.lock",
+            "pnpm-lock.yaml", "bun.lock", "bun.lockb", "deno.lock", "composer.lock", "cargo.lock",
+            "gemfile.lock", "pipfile", "pipfile.lock", "poetry.lock", "uv.lock", "uv.toml", "pdm.lock",
+            "environment.yml", "environment.yaml", "go.mod", "go.sum", "go.work",
         ),
         _PACKAGES,
     ),
@@ -59,6 +78,7 @@ _NAMES = {
         (
             ".pre-commit-config.yaml", ".pre-commit-hooks.yaml", "lefthook.yml", "lefthook.yaml",
             ".lintstagedrc", ".gitattributes", ".gitmodules", ".gitconfig", ".overcommit.yml",
+            "prek.toml",
         ),
         _GIT,
     ),
@@ -66,14 +86,24 @@ _NAMES = {
         (
             ".gitlab-ci.yml", ".travis.yml", "jenkinsfile", "azure-pipelines.yml", "appveyor.yml",
             ".appveyor.yml", ".drone.yml", "bitbucket-pipelines.yml", ".cirrus.yml", "cloudbuild.yaml",
-            "buildspec.yml", ".readthedocs.yaml",
+            "buildspec.yml", ".readthedocs.yaml", "action.yml", "action.yaml", "codefresh.yml", "wercker.yml",
+            ".woodpecker.yml", ".woodpecker.yaml", "vercel.json", "netlify.toml", "fly.toml", "app.json",
         ),
         _CI,
     ),
     **dict.fromkeys((".vimrc", ".nvimrc", ".exrc", ".nvim.lua", ".dir-locals.el", ".emacs"), _EDITOR),
+    **dict.fromkeys((".gdbinit", ".lldbinit", ".rprofile", ".renviron", ".mailcap", ".ripgreprc"), _TOOL),
+    **dict.fromkeys(("desktop.ini", "autorun.inf"), _STARTED),
     ".editorconfig": _EDITOR,
     **dict.fromkeys(
         (".mcp.json", "mcp.json", ".cursorrules", ".aider.conf.yml", "claude.md", "agents.md"), _AGENT
+    ),
+    **dict.fromkeys(
+        (
+            "claude.local.md", "gemini.md", "qwen.md", "crush.md", "skill.md", "copilot-instructions.md",
+            ".goosehints", ".windsurfrules", ".clinerules", ".roomodes", "opencode.json", "opencode.jsonc",
+        ),
+        _AGENT,
     ),
 }  # fmt: skip
 _SUFFIXES = {
@@ -85,12 +115,26 @@ _SUFFIXES = {
     ".code-workspace": _EDITOR,
     ".sublime-project": _EDITOR,
     ".bzl": _BUILD,
+    **dict.fromkeys(
+        (".whl", ".egg", ".pyz", ".gem", ".phar", ".vsix", ".xpi", ".wasm", ".o", ".a"), _COMPILED
+    ),
+    **dict.fromkeys((".elc", ".luac", ".beam", ".msi", ".deb", ".rpm", ".ko", ".lib"), _COMPILED),
+    **dict.fromkeys((".sbt", ".nix", ".tf", ".cmake", ".gradle", ".gemspec", ".podspec", ".csproj"), _BUILD),
+    **dict.fromkeys((".vcxproj", ".fsproj", ".targets", ".props"), _BUILD),
+    **dict.fromkeys(
+        (".desktop", ".service", ".timer", ".command", ".lnk", ".url", ".reg", ".scpt"), _STARTED
+    ),
+    **dict.fromkeys((".bat", ".cmd", ".ps1", ".psm1", ".vbs", ".hta"), _STARTED),
 }
 _PATTERNS = (
-    (re.compile(r"(?:eslint|prettier|babel|webpack|vite|vitest|jest|rollup|postcss|tailwind|next|nuxt|svelte|"
-                r"metro|karma|playwright|cypress|commitlint|stylelint|tsup|esbuild|astro|remix)\.(?:config|setup)\.[cm]?[jt]s"),
-     _TOOL),
-    (re.compile(r"\.(?:eslintrc|prettierrc|babelrc|mocharc|stylelintrc|huskyrc).*"), _TOOL),
+    # What a tool reads as its configuration, and runs, wherever its name ends like that.
+    (re.compile(r".+\.(?:config|conf|setup|workspace)\.[cm]?[jt]s"), _TOOL),
+    (re.compile(r"\..*rc(?:\.(?:[cm]?[jt]s|json5?|ya?ml|toml|py))?"), _TOOL),
+    (re.compile(r".+\.so(?:\.\d+)+"), _COMPILED),
+    (re.compile(r"\.env\..+"), _SHELL),
+    (re.compile(r"(?:requirements|constraints)(?:[-_.].*)?\.(?:txt|in)"), _PACKAGES),
+    (re.compile(r"(?:docker-)?compose\..*ya?ml"), _BUILD),
+    (re.compile(r"tsconfig(?:\..+)?\.json"), _EDITOR),
     (re.compile(r"(?:gulpfile|gruntfile|snakefile)(?:\..*)?"), _BUILD),
     (re.compile(r"(?:dockerfile|makefile|containerfile)\..+"), _BUILD),
 )  # fmt: skip
@@ -101,12 +145,17 @@ _DIRECTORIES = {
     ".usermode": _AGENT, ".pi": _AGENT, ".circleci": _CI, ".buildkite": _CI, ".gitea": _CI, ".forgejo": _CI,
     ".woodpecker": _CI, ".husky": _GIT, ".githooks": _GIT, ".cargo": _PACKAGES, ".yarn": _PACKAGES, ".bundle":
     _PACKAGES, ".mvn": _BUILD, "node_modules": _PACKAGES, ".venv": _PYTHON, "venv": _PYTHON, "site-packages":
-    _PYTHON,
+    _PYTHON, ".kiro": _AGENT, ".roo": _AGENT, ".clinerules": _AGENT, ".amazonq": _AGENT, ".opencode": _AGENT,
+    ".crush": _AGENT, ".junie": _AGENT, ".qwen": _AGENT, ".trae": _AGENT, ".agents": _AGENT, ".tekton": _CI,
+    ".semaphore": _CI, ".teamcity": _CI, ".gitlab": _CI, ".azure-pipelines": _CI, ".config": _TOOL,
+    ".ssh": _TOOL, ".gnupg": _TOOL, ".ipython": _PYTHON, ".jupyter": _PYTHON,
+    ".hooks": _GIT, ".lefthook": _GIT,
 }  # fmt: skip
 _PATHS = (
     (re.compile(r"(?:^|/)\.github/(?:workflows|actions)/"), _CI),
     (re.compile(r"(?:^|/)gradle/wrapper/"), _BUILD),
     (re.compile(r"(?:^|/)bin/activate[^/]*$"), _SHELL),
+    (re.compile(r"(?:^|/)\.local/(?:bin|lib|share/(?:applications|systemd))/"), _STARTED),
 )
 # Inside a repository's own directory: what names a program, a hook, or another place to read such from.
 _GIT_INTERNAL = re.compile(
@@ -118,9 +167,11 @@ _GIT_NAME = re.compile(r"\.git|git~\d+")  # the second is how some file systems 
 
 
 def folded(path: str) -> str:
-    """A path as the loosest file system would compare it."""
+    """A path as the loosest file system would compare it; what follows a colon names a stream of the same
+    file there.
+    """
     parts = unicodedata.normalize("NFKC", path).casefold().split("/")
-    return "/".join(part.rstrip(". ") or part for part in parts)
+    return "/".join(part.partition(":")[0].rstrip(". ") or part for part in parts)
 
 
 def in_git(path: str) -> bool:

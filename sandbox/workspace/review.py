@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["added", "modified", "deleted", "mode", "type"]
+Section = Literal["ordinary", "executes", "git", "blocked"]
 Stamp = tuple[int, int, int, int, int]
 """Mode, size, mtime, ctime and inode number: equal only while nothing happened to a file."""
 
@@ -47,6 +48,16 @@ class Change:
     """The copy's status when it was looked at; None when it is not there."""
     yours: Stamp | None
     """The user's own file's status then; None when it is not there."""
+    target: str | None = None
+    """Where a symlink of the session points."""
+
+    @property
+    def section(self) -> Section:
+        if self.blocked:
+            return "blocked"
+        if self.executes:
+            return "executes"
+        return "git" if self.git else "ordinary"
 
 
 @dataclass(frozen=True)
@@ -58,19 +69,19 @@ class Review:
 
     @property
     def ordinary(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if not (c.git or c.executes or c.blocked))
+        return tuple(c for c in self.changes if c.section == "ordinary")
 
     @property
     def executes(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if c.executes and not c.blocked)
+        return tuple(c for c in self.changes if c.section == "executes")
 
     @property
     def git(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if c.git and not c.executes and not c.blocked)
+        return tuple(c for c in self.changes if c.section == "git")
 
     @property
     def blocked(self) -> tuple[Change, ...]:
-        return tuple(c for c in self.changes if c.blocked)
+        return tuple(c for c in self.changes if c.section == "blocked")
 
     @property
     def conflicts(self) -> tuple[Change, ...]:

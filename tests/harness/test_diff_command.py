@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.changes import LISTED, apply, diff
+from harness.commands.changes import LISTED, ApplyOptions, apply, diff
 from harness.commands.folding import FOLDED
 from harness.errors import UsageError
 from harness.store import Store
@@ -123,7 +123,7 @@ def test_a_session_without_a_workspace_is_told_in_words(session: Path) -> None:
     with pytest.raises(UsageError, match="it had no workspace, or they were dropped"):
         diff(bare.name, None)
     with pytest.raises(UsageError, match="it had no workspace, or they were dropped"):
-        apply(bare.name, None, force=False, executable=False)
+        apply(bare.name, None, ApplyOptions())
     workspace.discard(session)
     with pytest.raises(UsageError, match="it had no workspace, or they were dropped"):
         diff(session.name, None)

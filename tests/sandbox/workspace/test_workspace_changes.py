@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from workspace_session import AS_ROOT, Session, fill
 
+from sandbox.workspace.accept import apply
 from sandbox.workspace.compare import Change, changes
 
 Begin = Callable[..., Session]
@@ -84,7 +85,13 @@ def test_a_file_that_became_a_directory_and_the_other_way(session: Session) -> N
         ".git/hooks/pre-commit", ".GIT/config", ".git/config.worktree", "sub/.git", ".git./hooks/x",
         "git~1/config", ".git/modules/m/hooks/post-checkout", ".git/objects/info/alternates",
         ".git/info/attributes", ".gitattributes", ".gitmodules", ".husky/pre-commit", "webpack.config.js",
-        "ｓetup.py", ".usermode/policy.toml",
+        "ｓetup.py", ".usermode/policy.toml", "Makefile:stream", ".git::$INDEX_ALLOCATION/config",
+        "lib/x.so.1.2",
+        ".config/fish/config.fish", ".ssh/config", ".psqlrc", ".eslintrc.cjs", "karma.conf.js", ".env.local",
+        "vitest.workspace.ts", "package-lock.json", "requirements-dev.txt", "action.yml", "GEMINI.md",
+        ".local/share/applications/x.desktop", "run.bat", "deploy.ps1", "x.service", "infra/main.tf",
+        "uv.lock",
+        "Package.swift", ".gdbinit", ".flake8", "dist/a.whl", "compose.override.yaml", ".roo/rules.md",
     ],
 )  # fmt: skip
 def test_a_file_that_runs_on_the_host_later_is_set_apart(session: Session, path: str) -> None:
@@ -95,7 +102,21 @@ def test_a_file_that_runs_on_the_host_later_is_set_apart(session: Session, path:
 
 
 @pytest.mark.parametrize(
-    "path", ["makefiles", "src/setup_things.py", "docs/package.md", ".gitignore", "github/x"]
+    "path",
+    [
+        "makefiles",
+        "src/setup_things.py",
+        "docs/package.md",
+        ".gitignore",
+        "github/x",
+        "configure.md",
+        "a.sort",
+        "requirements/readme.md",
+        "environment.py",
+        "src/config.js",
+        "services.py",
+        "a.sox",
+    ],
 )
 def test_an_ordinary_file_is_ordinary(session: Session, path: str) -> None:
     fill(session.copy, {path: "x"})
@@ -122,6 +143,32 @@ def test_a_directory_renamed_into_a_protected_place_is_caught(session: Session) 
         ".claude/settings.json",
         ".claude/hooks/h",
     }
+
+
+def test_parents_that_are_links_or_were_renamed_lead_to_no_protected_place(
+    source: Path, begin: Begin
+) -> None:  # C12
+    fill(source, {"tools/x": "x", ".git/HEAD": "ref"})
+    (source / "mine").symlink_to(".git")
+    session = begin()
+    tree = session.copy
+    # A link to a protected place, written through inside; a protected place that is a link; one on the way.
+    (tree / "hooks").symlink_to(".git/hooks")
+    fill(tree, {".git/hooks/pre-commit": "x", "mine/config": "x", "plain/tasks.json": "{}"})
+    (tree / ".vscode").symlink_to("plain")
+    (tree / "tools").rename(tree / ".HuSKY")
+    found = {change.path: change for change in changes(session.dir).changes}
+    assert {path for path, change in found.items() if change.section == "executes"} == {
+        ".git/hooks/pre-commit", ".git/config", ".HuSKY/x",
+    }  # fmt: skip
+    assert found["hooks"].blocked
+    assert found["hooks"].target == ".git/hooks"
+    assert found[".vscode"].blocked
+    assert found["plain/tasks.json"].section == "ordinary"
+    apply(session.dir)
+    assert not (source / ".git" / "config").exists()
+    assert not (source / ".vscode").exists()
+    assert not (source / ".HuSKY").exists()
 
 
 def test_a_bare_repository_is_set_apart_whatever_its_name(session: Session) -> None:

@@ -1,0 +1,192 @@
+"""`usermode diff --stat`, `--json`, `apply --dry-run` and `--interactive` over real workspaces; no engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from harness.commands.changes import ApplyOptions, apply, diff
+from harness.commands.pick import QUESTION
+from harness.errors import UsageError
+from harness.store import Store
+from policies.schema import Limits
+from sandbox import workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    top = tmp_path / "project"
+    top.mkdir()
+    for name in ("a.txt", "b.txt", "c.txt", "gone.txt"):
+        (top / name).write_text("one\ntwo\n")
+    return top
+
+
+@pytest.fixture
+def session(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A session that has ended and left an altered copy of `project`."""
+    monkeypatch.setenv("USERMODE_HOME", str(tmp_path / "home"))
+    directory = Store(tmp_path / "home").new_session()
+    uid, gid = os.geteuid(), os.getegid()
+    limits = Limits(workspace_mb=64, workspace_inodes=5000)
+    tree = workspace.prepare(directory, limits, uid=uid, gid=gid, kind="watched directory").path
+    workspace.copy_in(project, directory, limits=limits, uid=uid, gid=gid)
+    (tree / "a.txt").write_text("one\n2\nthree\n")
+    (tree / "b.txt").write_text("other\n")
+    (project / "b.txt").write_text("mine\n")
+    (tree / "Makefile").write_text("all:\n\tx\n")
+    (tree / "gone.txt").unlink()
+    (tree / "run").write_text("#!/bin/sh\n")
+    (tree / "run").chmod(0o755)
+    (tree / "link").symlink_to("/etc/\x1b[2Jpasswd")
+    (tree / "sub").mkdir()
+    (tree / "sub" / "new.txt").write_text("x\n")
+    (tree / "bin").write_bytes(b"\0\1")
+    yield directory
+    workspace.discard(directory)
+
+
+def content(project: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(project)): path.read_bytes() for path in project.rglob("*") if path.is_file()
+    }
+
+
+def test_counts_of_lines_sizes_and_reasons_are_one_row_each(session, capsys):
+    assert diff(session.name, None, stat=True) == 0
+    shown = capsys.readouterr().out
+    rows = {line.split()[1]: line for line in shown.splitlines()}
+    assert "+2 -1" in rows["a.txt"]
+    assert "CONFLICT" in rows["b.txt"]
+    assert "was 8B" in rows["gone.txt"]
+    assert "11B" not in rows["bin"]
+    assert "+x" in rows["run"]
+    assert "\x1b" not in shown
+    assert "symlink" in rows["link"]
+    assert "runs on this machine later: 2 changes, +3 -0" in shown
+    assert "never applied: 1 change, +0 -0" in shown
+
+
+def test_a_program_reads_one_object_a_line(session, capsys):
+    assert diff(session.name, None, json=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    found = {change["path"]: change for change in map(json.loads, lines)}
+    assert set(found) == {"a.txt", "b.txt", "Makefile", "gone.txt", "run", "link", "sub/new.txt", "bin"}
+    assert all(change["v"] == 1 and change["kind"] == "change" for change in found.values())
+    assert (found["a.txt"]["lines_added"], found["a.txt"]["lines_removed"]) == (2, 1)
+    assert found["run"]["mode"] == "0755"
+    assert found["link"]["section"] == "blocked"
+    assert found["link"]["target"] == "/etc/\x1b[2Jpasswd"
+    assert found["bin"]["lines_added"] is None
+    assert found["gone.txt"]["mode"] is None
+    # Nothing changed there: nothing is said, and that is no error.
+    assert diff(session.name, ["c.txt"], json=True) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_dry_run_says_what_would_be_done_and_touches_nothing(session, project, capsys):
+    before = content(project)
+    assert apply(session.name, None, ApplyOptions(dry_run=True)) == 1
+    planned = capsys.readouterr().out
+    assert content(project) == before
+    assert "nothing written" in planned
+    apply(session.name, None, ApplyOptions())
+    done = capsys.readouterr().out
+    said = [line.split()[-1] for line in planned.splitlines() if line.startswith("would apply")]
+    assert said == [line.split()[-1] for line in done.splitlines() if line.startswith("applied")]
+
+
+def test_asking_needs_a_terminal(session, project):
+    before = content(project)
+    with pytest.raises(UsageError, match="needs a terminal"):
+        apply(session.name, None, ApplyOptions(interactive=True))
+    assert content(project) == before
+
+
+@pytest.fixture
+def asked(session: Path, project: Path) -> Iterator[Callable[..., pexpect.spawn[str]]]:
+    children: list[pexpect.spawn[str]] = []
+
+    def start(*more: str) -> pexpect.spawn[str]:
+        child = pexpect.spawn(
+            sys.executable, ["-m", "harness", "apply", session.name, "-i", *more], cwd=str(project),
+            timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)}, encoding="utf-8", dimensions=(50, 200),
+        )  # fmt: skip
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.close(force=True)
+
+
+def answer_all(child: pexpect.spawn[str], answers: dict[str, str]) -> str:
+    """Answer each question by the path it is about; Enter for what has no answer."""
+    seen = ""
+    while child.expect_exact([QUESTION, pexpect.EOF]) == 0:
+        seen += child.before
+        # From the line of the change on: the number stands above it.
+        row = next(line for line in reversed(child.before.splitlines()) if line.startswith("   "))
+        child.sendline(answers.get(row.split()[1], ""))
+    return seen + child.before
+
+
+def test_only_a_typed_yes_takes_a_change_and_it_alone(asked, project):
+    before = content(project)
+    shown = answer_all(asked(), {"a.txt": "y", "run": "y", "Makefile": "yes please", "sub/new.txt": "Y"})
+    after = content(project)
+    assert {path for path in after if after[path] != before.get(path)} == {"a.txt", "run", "sub/new.txt"}
+    assert after.keys() >= before.keys()
+    assert "RUNS ON THIS MACHINE LATER" in shown
+    assert "CONFLICT" in shown
+    assert "never applied: link" in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_a_conflict_that_was_shown_is_taken_when_it_is_said_so(asked, project):
+    answer_all(asked("b.txt"), {"b.txt": "y"})
+    assert (project / "b.txt").read_text() == "other\n"
+    assert (project / "a.txt").read_text() == "one\ntwo\n"
+
+
+def test_what_was_typed_ahead_answers_nothing(asked, project):
+    before = content(project)
+    child = asked()
+    child.send("y\ny\ny\ny\ny\ny\ny\ny\n")
+    child.expect_exact(QUESTION)
+    child.sendline("q")
+    child.expect(pexpect.EOF)
+    changed = {path for path, data in content(project).items() if data != before.get(path)}
+    assert changed == set()
+
+
+def test_the_text_is_shown_on_demand_and_a_file_that_changed_since_is_left(asked, project):
+    child = asked("a.txt")
+    child.expect_exact(QUESTION)
+    child.sendline("d")
+    child.expect_exact("+three")
+    child.expect_exact(QUESTION)
+    (project / "a.txt").write_text("changed while it was asked about\n")
+    child.sendline("y")
+    child.expect("changed since it was reviewed")
+    child.expect(pexpect.EOF)
+    assert (project / "a.txt").read_text() == "changed while it was asked about\n"
+
+
+def test_an_end_of_input_leaves_the_rest(asked, project):
+    before = content(project)
+    child = asked()
+    child.expect_exact(QUESTION)
+    child.sendeof()
+    child.expect_exact("nothing was chosen")
+    child.expect(pexpect.EOF)
+    assert content(project) == before
