@@ -112,7 +112,9 @@ def _letting_go(spec: ContainerSpec, uid: int, gid: int) -> list[str]:
     """Init's words: to become the sandbox user before it does anything else."""
     if not _begins_as_root(spec):
         return []
-    return ["as", str(uid), str(gid), f"{mask_of(spec.policy.container.capabilities):x}"]
+    words = ["as", str(uid), str(gid), f"{mask_of(spec.policy.container.capabilities):x}"]
+    # Elsewhere the kernel itself keeps PID 1 from being signalled.
+    return [*words, "apart"] if spec.runtime == "runsc" else words
 
 
 def mask_of(capabilities: tuple[Capability, ...]) -> int:

@@ -79,14 +79,17 @@ static int bound(uint64_t mask) {
     return 0;
 }
 
-/* "as UID GID MASK": no privilege, and MASK the most that any descendant could ever have. Before anything of the guest. */
+/* "as UID GID MASK [apart]": no privilege, and MASK the most that any descendant could ever have. Before anything of the
+ * guest. `apart` is for gVisor, where PID 1 has no protection from signals of its own user: root in name stays its real
+ * and saved uid, and only its descendants are the user altogether. */
 void become_user(char **words) {
     for (int i = 0; i < 4; i++)
         if (!words[i]) exit(6);
     uid_t uid = (uid_t)strtoul(words[1], NULL, 10);
     gid_t gid = (gid_t)strtoul(words[2], NULL, 10);
+    uid_t kept = words[4] && !strcmp(words[4], "apart") ? 0 : uid;
     if (!uid || !gid || bound(strtoull(words[3], NULL, 16)) || setgroups(1, &gid) || setresgid(gid, gid, gid) ||
-        setresuid(uid, uid, uid) || set_capabilities(0))
+        setresuid(kept, uid, kept) || set_capabilities(0))
         exit(6);
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);   /* as a program started by this user is; main lets go of that too */
 }

@@ -119,6 +119,8 @@ static int start(struct supervisor *s) {
     pid_t pid = fork();
     int error = errno;
     if (pid == 0) {
+        uid_t uid = geteuid();
+        if (setresuid(uid, uid, uid)) _exit(1);   /* nothing of what PID 1 may have kept */
         prctl(PR_SET_CHILD_SUBREAPER, 1);
         setsid();   /* away from the group of whatever signals its own */
         for (int fd = 0; fd < 3; fd++) dup2(pair[1], fd);   /* all three, so that what it is handed comes above them */
