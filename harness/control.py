@@ -39,6 +39,8 @@ MAX_PEERS = 64
 REQUEST_S = 10.0
 """For a peer to say what it wants."""
 PIECE = 64 << 10
+ROOT = 0
+"""Of the host: it could read the session's memory anyway."""
 
 
 class _Said(BaseModel):
@@ -213,7 +215,7 @@ def _is_ours(peer: socket.socket) -> bool:
         return True  # There the directory's and the socket's own permissions decide.
     raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, uid, _ = struct.unpack("3i", raw)
-    return uid in (os.geteuid(), 0)
+    return uid in (os.geteuid(), ROOT)
 
 
 async def _tell(writer: asyncio.StreamWriter, answer: JsonObject) -> None:

@@ -3,98 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager
 
 import pytest
+from boot_double import Started
 from kernel_double import bash, calls
 
-from harness.boot import RunOptions, run
+from harness.boot import run
 from harness.errors import JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted, WorkspaceCopied
-from harness.interrupt import Interrupt
 from harness.journal import Journal
-from harness.machine import Opened
 from harness.providers.base import ProviderError
-from harness.reading import read, verify
-from harness.store import Store
+from harness.reading import verify
 from policies import PolicyError, load
 from policies.schema import Limits
 from sandbox.errors import EngineMissing, ImageMissing, SandboxGone
 from sandbox.memory import MemorySandbox
-
-COPIED = WorkspaceCopied(files=2, bytes=3, excluded=(".env: credentials",), excluded_total=1)
-
-
-class MemoryMachine:
-    """A machine whose sandboxes are in memory; it counts what is open."""
-
-    def __init__(self, box=None, fault=None):
-        self.box = box or MemorySandbox(files={"/workspace/.keep": ""})
-        self.fault = fault
-        self.opened: list[object] = []
-        self.closed = 0
-
-    @asynccontextmanager
-    async def __call__(self):
-        yield self
-
-    async def digest(self, image):
-        if image == "absent":
-            raise ImageMissing(image)
-        return "sha256:" + "0" * 64
-
-    @asynccontextmanager
-    async def open(self, spec):
-        self.opened.append(spec)
-        if self.fault is not None:
-            raise self.fault
-        try:
-            async with self.box:
-                yield Opened(self.box, COPIED if spec.workspace else None)
-        finally:
-            self.closed += 1
-
-    async def changes(self, state):
-        return 7
-
-
-class Started:
-    """One started session and all that was told of it."""
-
-    def __init__(self, tmp_path):
-        self.home = tmp_path / "home"
-        self.script = tmp_path / "script.jsonl"
-        self.workspace = tmp_path / "repository"
-        self.workspace.mkdir()
-        self.events = []
-        self.interrupt = Interrupt()
-        self.machine = MemoryMachine()
-
-    def says(self, *replies):
-        lines = (json.dumps(reply if isinstance(reply, dict) else {"text": reply}) for reply in replies)
-        self.script.write_text("\n".join(lines) + "\n")
-
-    def options(self, **changed):
-        given = {
-            "task": "mend it",
-            "model": f"scripted:{self.script}",
-            "policy": load("strict"),
-            "workspace": self.workspace,
-            "home": self.home,
-        }
-        return RunOptions(**{**given, **changed})
-
-    async def run(self, **changed):
-        return await run(self.options(**changed), self.events.append, self.interrupt, machine=self.machine)
-
-    @property
-    def sessions(self):
-        return Store(self.home).list()
-
-    @property
-    def journal(self):
-        return [record.entry for record in read(self.sessions[-1].directory)]
 
 
 @pytest.fixture
