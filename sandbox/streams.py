@@ -105,6 +105,8 @@ class Streams:
         await asyncio.gather(*self._serving, return_exceptions=True)
         for connection in list(self._open.values()):
             connection.abort()
+        with contextlib.suppress(SandboxGone):
+            self._channel.send(Request.STREAM_ABORT, 0)  # programs that dial from now on wait for another host
 
     # --- what the wire tells ---
 

@@ -257,9 +257,17 @@ static void take_data(struct conn *c, const struct header *h, const uint8_t *pay
     ended(c);
 }
 
+/* The host goes, or another has come, who knows nothing of these. Whoever dials now waits until a host listens. */
+void conns_let_go(void) {
+    for (int i = 0; i < MAX_CONNS; i++)
+        if (conns[i].id) reset(&conns[i]);
+    for (int i = 0; i < MAX_LISTENERS; i++) listeners[i].claimed = false;
+}
+
 void conn_request(const struct header *h, const uint8_t *payload) {
     if (h->type == LISTEN) return listen_on(h, payload);
     if (h->type == CONNECT) return connect_to(h, payload);
+    if (h->type == STREAM_ABORT && !h->id) return conns_let_go();
     struct conn *c = find(h->id);
     if (!c) return;   /* it ended while this was under way */
     switch (h->type) {
@@ -291,13 +299,6 @@ static void carry(struct conn *c) {
 }
 
 /* --- the loop's side --- */
-
-/* A new host knows nothing of the streams of the last one. */
-void conns_reconnected(void) {
-    for (int i = 0; i < MAX_CONNS; i++)
-        if (conns[i].id) reset(&conns[i]);
-    for (int i = 0; i < MAX_LISTENERS; i++) listeners[i].claimed = false;
-}
 
 /* One for each listener, then one for each connection, so that a place says whose it is. */
 int conns_pollfds(struct pollfd *fds) {

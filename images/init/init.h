@@ -148,7 +148,7 @@ int proc_root(int place, const pid_t *roots, int count);   /* which of them it d
 #define CONN_OURS (1ULL << 63)            /* the numbers of connections that init opened begin here */
 void conns_init(void);
 void conn_request(const struct header *h, const uint8_t *payload);
-void conns_reconnected(void);
+void conns_let_go(void);
 int conns_pollfds(struct pollfd *fds);    /* CONN_POLLFDS of them */
 void conns_serve(const struct pollfd *fds);
 uint64_t conns_last(void);                /* the number of the last one accepted; for tests */

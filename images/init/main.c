@@ -41,7 +41,7 @@ static void hello(const struct header *h, const uint8_t *payload) {
     wire_greet(h->epoch, payload + 12);
     calls_list(h->id, WELCOME);
     calls_reconnected();
-    conns_reconnected();
+    conns_let_go();
 }
 
 /* A spawn may come in parts, one after the other. */
