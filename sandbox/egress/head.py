@@ -20,7 +20,7 @@ _SINGLE = (b"host", b"content-length", b"transfer-encoding")
 """Headers that decide where a request goes and where it ends."""
 _LONE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\x00")
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
-_AUTHORITY = re.compile(r"(\[[0-9A-Za-z:.%]{0,80}\]|[0-9A-Za-z.-]{1,260})(?::([0-9]{1,5}))?")
+_AUTHORITY = re.compile(r"(\[[0-9A-Za-z:.%]{0,80}\]|[0-9A-Za-z.-]{1,260})(?::([1-9][0-9]{0,4}))?")
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def connect_target(request: h11.Request) -> Target:
     """Of a CONNECT."""
     if header(request, b"content-length") not in (b"", b"0") or header(request, b"transfer-encoding"):
         raise Malformed("CONNECT has no body")
+    # Its Host header goes nowhere, and Node's own library writes the proxy's name into it.
     host, port = read_authority(request.target.decode("ascii"), None)
-    _check_host(request, host, port)
     return Target(host, port, "")
 
 
