@@ -106,15 +106,21 @@ static int become_keeper(uint64_t capabilities) {
     return set_capabilities(1ull << CAP_KILL);
 }
 
+/* Of root alone. Changing them takes a privilege that there may be none of. */
+static bool groups_of_root(void) {
+    gid_t root = 0, groups[2];
+    int count = getgroups(2, groups);
+    return count == 0 || (count == 1 && !groups[0]) || !setgroups(1, &root);
+}
+
 /* The child: root with nothing but what the policy lists, then the command. Says why not on `told`. */
 static _Noreturn void become_root_command(uint64_t capabilities, int go, int told, const int streams[3]) {
-    gid_t root = 0;
     char byte;
     int directory = -1;
     int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (score >= 0 && write(score, "900", 3) < 0) {}   /* offered to the out-of-memory killer first */
     int error = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? 0 : EPERM;
-    if (!error && (setgroups(1, &root) || setresgid(0, 0, 0) || setresuid(0, 0, 0))) error = errno;
+    if (!error && (!groups_of_root() || setresgid(0, 0, 0) || setresuid(0, 0, 0))) error = errno;
     if (!error) error = bound(capabilities);
     if (!error) error = set_capabilities(capabilities);
     if (!error) {
