@@ -18,6 +18,7 @@ from sandbox.engine import MISSING, Engine
 from sandbox.errors import SandboxError
 from sandbox.image import NAMES, state
 from sandbox.initbinary import location
+from sandbox.runtime import GVisor, gvisor
 from sandbox.workspace.quota import exact_unavailable
 
 Status = Literal["ok", "warn", "fail"]
@@ -46,6 +47,7 @@ class Facts:
     """CVE numbers that the distribution says it mended in the installed packages."""
     images: Mapping[str, str] = field(default_factory=dict)
     init: bool = False
+    gvisor: GVisor | None = None
     no_exact_disk: str | None = None
     """Why a workspace cannot have an exact disk limit; None when it can."""
     free_gb: Mapping[str, float] = field(default_factory=dict)
@@ -76,6 +78,7 @@ async def gather(engine: Engine) -> Facts:
         mended=await asyncio.to_thread(_mended) if local else {},
         images=images,
         init=await asyncio.to_thread(lambda: location().exists()),
+        gvisor=await gvisor(info) if local else None,
         no_exact_disk=await asyncio.to_thread(exact_unavailable),
         free_gb=await asyncio.to_thread(_free, root if local else None),
     )
@@ -248,15 +251,27 @@ def _disk_limit(facts: Facts) -> Finding:
 
 
 def _gvisor(facts: Facts) -> Finding:
-    if "runsc" in (facts.info.get("Runtimes") or {}):
+    found = facts.gvisor
+    if found is None:
         return Finding(
-            "gVisor", "ok", "runsc is installed", "A policy can ask for a kernel of the session's own."
+            "gVisor",
+            "ok",
+            "not installed",
+            "A policy that wants runsc is refused, others are not affected. `make engine GVISOR=1` installs it.",
+        )
+    if found.fault is not None:
+        return Finding(
+            "gVisor",
+            "warn",
+            found.shown,
+            f"No session may run under it: {found.fault}. `make engine GVISOR=1` mends it.",
         )
     return Finding(
         "gVisor",
         "ok",
-        "not installed",
-        'A policy with runtime = "runsc" is refused here; others are not affected.',
+        found.shown,
+        "Under --runtime runsc a session has a kernel of its own, in a process of the host, and our filter "
+        "inside that; commands start slower.",
     )
 
 

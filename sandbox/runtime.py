@@ -23,6 +23,9 @@ Runtime = Literal["runc", "runsc"]
 OLDEST_GVISOR = 20240729
 """The oldest build that keeps the whole contract. One of 2022 fails `ls` and `stat`, and loses jobs."""
 
+GVISOR_FILES = 1024
+"""Descriptors that gVisor itself needs of `limits.open_files`; with few it does not even start."""
+
 VERSION_S = 10.0
 SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """For a runtime that the engine names without its directory."""
@@ -93,6 +96,11 @@ async def usable(engine: Engine, asked: Runtime | None, policy: Policy) -> Runti
         if found.fault is not None:
             raise SandboxRefused(
                 f"the engine's runsc (gVisor, {found.path}) will not do: {found.fault}; {INSTALL}"
+            )
+        if policy.limits.open_files < GVISOR_FILES:
+            raise SandboxRefused(
+                f"under runsc (gVisor) limits.open_files is at least {GVISOR_FILES}: gVisor's own count, "
+                f"too; the policy says {policy.limits.open_files}"
             )
     return runtime
 

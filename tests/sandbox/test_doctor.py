@@ -14,6 +14,7 @@ from sandbox.advisories import ADVISORIES, affected, mended_by_distribution, ope
 from sandbox.doctor import Facts, Finding, examine, findings
 from sandbox.engine import Engine
 from sandbox.errors import EngineFailed
+from sandbox.runtime import GVisor
 
 GOOD = Facts(
     address="/var/run/docker.sock",
@@ -39,6 +40,7 @@ GOOD = Facts(
         "Driver": "overlay2",
         "Runtimes": {"runc": {}, "runsc": {}},
     },
+    gvisor=GVisor("/usr/bin/runsc", {"oci-seccomp": "true"}, 20250101),
     images={"base": "current", "dev": "current"},
     init=True,
     free_gb={"usermode": 100.0},
@@ -68,13 +70,24 @@ def test_a_good_machine_has_nothing_to_complain_of_and_everything_is_explained()
         ({"SecurityOptions": ["name=seccomp,profile=default"]}, "LSM", "warn"),
         ({"SwapLimit": False}, "swap", "warn"),
         ({"Driver": "vfs"}, "storage", "warn"),
-        ({"Runtimes": {"runc": {}}}, "gVisor", "ok"),
     ],
 )
 def test_what_an_engine_lacks_is_found(info: dict[str, Any], name: str, status: str) -> None:
     found = judged(**info)
     assert found[name].status == status
     assert [one.name for one in found.values() if one.status != "ok"] == ([name] if status != "ok" else [])
+
+
+def test_a_gvisor_is_named_with_its_age_and_judged() -> None:
+    def of(found: GVisor | None) -> Finding:
+        return {one.name: one for one in findings(dataclasses.replace(GOOD, gvisor=found))}["gVisor"]
+
+    assert (of(None).status, of(None).value) == ("ok", "not installed")
+    assert (of(GOOD.gvisor).status, of(GOOD.gvisor).value) == ("ok", "20250101, platform systrap")
+    old = of(GVisor("/usr/bin/runsc", {"oci-seccomp": "true"}, 20221219))
+    assert old.status == "warn"
+    assert "20221219" in old.meaning
+    assert "--oci-seccomp" in of(GVisor("runsc", {}, 20250101)).meaning
 
 
 def test_who_a_uid_is_outside_is_said() -> None:
