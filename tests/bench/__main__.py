@@ -25,6 +25,7 @@ from tests.bench import (
     idle,
     report,
     session_start,
+    streams,
     turns,
     workspace,
 )
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "throughput": exec_throughput.measure,
     "files": files.measure,
     "start": session_start.measure,
+    "streams": streams.measure,
     "turns": turns.measure,
     "idle": idle.measure,
     "workspace": workspace.measure,
