@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.events import (
+    ApprovalAnswered,
+    ApprovalAsked,
     CallIntent,
     CallOutcome,
+    EgressClosed,
+    EgressDecided,
     Event,
+    GrantChanged,
     MessageAdded,
     Notice,
+    PostureMeasured,
     SandboxOpened,
     SessionEnded,
     SessionStarted,
@@ -83,6 +89,9 @@ def summary(call: Call) -> str:
             path = arguments.get("path")
             where = f" in {path}" if isinstance(path, str) else ""
             return bounded(f"{call.name} {arguments['pattern']}{where}", CALL_CHARS)
+        case "sudo":
+            asked = {name: value for name, value in arguments.items() if name != "reason"}
+            return bounded(f"sudo {json.dumps(asked, ensure_ascii=False)}", CALL_CHARS)
     return bounded(
         f"{call.name} {json.dumps(arguments, ensure_ascii=False)}" if arguments else call.name, 160
     )
@@ -122,6 +131,33 @@ def _result(result: Result, duration_s: float) -> Iterator[Line]:
     yield from (Line("output", f"  | {line}".rstrip()) for line in shown[-OUTPUT_LINES:])
 
 
+def _asked(event: ApprovalAsked) -> Iterator[Line]:
+    """Facts first; the model's own words last, and as its words."""
+    yield Line("notice", f"question {bounded(event.approval)} to the user: {event.what}")
+    yield from (Line("notice", f"  {bounded(label)}: {bounded(value)}") for label, value in event.facts)
+    if event.said:
+        yield Line("output", f"  the model says: “{bounded(event.said, 200)}”")
+
+
+def _answered(event: ApprovalAnswered) -> Line:
+    by = f", by {bounded(event.by)}" if event.by != "nobody" else ""
+    if event.granted:
+        return Line("notice", f"{bounded(event.approval)} allowed ({event.scope}){by}")
+    return Line("error", f"{bounded(event.approval)} not allowed: {event.code}{by}")
+
+
+def _connection(event: EgressDecided) -> Iterator[Line]:
+    what = f"{event.method} {event.path or ''}" if event.method else event.protocol
+    where = f"{bounded(event.host)}:{event.port}"
+    verdict = "allowed" if event.decision == "allow" else "refused"
+    text = f"  network #{event.connection} {where} {bounded(what)}: {verdict}, {bounded(event.rule)}"
+    if event.decision == "allow":
+        yield Line("output", text)
+        return
+    yield Line("error", text)
+    yield Line("error", f"    {bounded(event.reason)}")
+
+
 def lines(event: Event) -> Iterator[Line]:
     """What to print, once and for good, when this event happens; nothing for most signals."""
     match event:
@@ -156,6 +192,21 @@ def lines(event: Event) -> Iterator[Line]:
                 yield Line("notice", f"  {event.decision}: {bounded(event.rule)}")
         case CallOutcome():
             yield from _result(event.result, event.duration_s)
+        case PostureMeasured():
+            when = "earlier, of the same parts" if event.cached else f"in {duration(event.duration_s)}"
+            yield Line("head", f"posture: {counted(event.probes, 'probe')} inside as configured ({when})")
+        case ApprovalAsked():
+            yield from _asked(event)
+        case ApprovalAnswered():
+            yield _answered(event)
+        case GrantChanged():
+            scope = f" for {event.scope}" if event.change == "given" else ""
+            yield Line("notice", f"grant {bounded(event.grant)} {event.change}{scope}: {bounded(event.what)}")
+        case EgressDecided():
+            yield from _connection(event)
+        case EgressClosed():
+            moved = f"{amount(event.bytes_out, 'B')} out, {amount(event.bytes_in, 'B')} in"
+            yield Line("output", f"  network #{event.connection} ended: {moved}; {bounded(event.why)}")
         case Notice():
             tone: Tone = "error" if event.level == "error" else "notice"
             yield Line(tone, f"{event.level}: {bounded(event.text)}")

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.events import CallOutcome
+from harness.events import (
+    ApprovalAnswered,
+    ApprovalAsked,
+    CallOutcome,
+    EgressClosed,
+    EgressDecided,
+    Event,
+    GrantChanged,
+    PostureMeasured,
+)
 from harness.lines import LINE_CHARS, OUTPUT_LINES, amount, bounded, clean_lines, duration, lines, summary
 from harness.messages import Call, JsonObject, Result
 
@@ -68,3 +77,52 @@ def test_amounts_and_durations_read_well() -> None:
         "2.3MB",
     ]
     assert [duration(s) for s in (0.04, 59.9, 61, 3725)] == ["0.0 s", "59.9 s", "1 min 01 s", "1 h 02 min"]
+
+
+NASTY = "x\x1b[2K\u202e\n"
+EVENTS = [
+    PostureMeasured(probes=41, cached=True, duration_s=0.1),
+    ApprovalAsked(
+        approval=NASTY,
+        what="network",
+        facts=(("host", NASTY), (NASTY, "443")),
+        said=NASTY * 500,
+        binding="0",
+        call_id=None,
+        timeout_s=1,
+    ),
+    ApprovalAnswered(approval=NASTY, granted=True, code="approved", scope="once", by=NASTY),
+    ApprovalAnswered(approval="a1", granted=False, code="approval_timeout", scope=None, by="nobody"),
+    GrantChanged(grant="g1", change="given", what=NASTY, binding="0", scope="minutes", until=1.0),
+    EgressDecided(
+        connection=1,
+        protocol="http",
+        host=NASTY,
+        port=80,
+        decision="deny",
+        rule=NASTY,
+        reason=NASTY,
+        method="GET",
+        path=NASTY,
+        program=NASTY,
+    ),
+    EgressClosed(connection=1, bytes_out=10, bytes_in=2_000_000, duration_s=1, why=NASTY),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
+def test_questions_grants_and_connections_are_told_and_cannot_act_on_a_screen(event: Event) -> None:
+    shown = [line.text for line in lines(event)]
+    assert shown
+    assert all(line.isprintable() for line in shown)
+    assert max(map(len, shown)) < 3 * LINE_CHARS
+
+
+def test_the_models_reason_is_told_last_as_its_own_words_and_cut() -> None:
+    shown = [line.text for line in lines(EVENTS[1])]
+    assert shown[-1].startswith("  the model says: “")
+    assert len(shown[-1]) < 2000
+
+
+def test_an_answer_says_its_code() -> None:
+    assert [line.text for line in lines(EVENTS[3])] == ["a1 not allowed: approval_timeout"]
