@@ -257,7 +257,7 @@ def _gvisor(facts: Facts) -> Finding:
             "gVisor",
             "ok",
             "not installed",
-            "A policy that wants runsc is refused, others are not affected. `make engine GVISOR=1` installs it.",
+            "A policy that wants runsc is refused; others are not affected. `make engine GVISOR=1` has it.",
         )
     if found.fault is not None:
         return Finding(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from errno import ENOENT
+from errno import EINVAL, ENOENT
 
 from sandbox.hardening import HOME, INIT, WORKSPACE
 from sandbox.posture.expected import Expected
@@ -23,8 +23,10 @@ from sandbox.posture.facts import (
     place,
     status,
 )
+from sandbox.posture.numbers import numbers
 from sandbox.posture.sweep import ENDED_BY, attempts
 
+AT_NO_AUTOMOUNT = 0x800
 Answers = Mapping[str, Answer]
 Subject = Callable[[Expected, Answers], Iterator[str]]
 
@@ -227,6 +229,13 @@ def kernel(want: Expected, found: Answers) -> Iterator[str]:
         yield f"the kernel is {release}, not {want.kernel}"
     if want.runtime == "runsc" and release == want.kernel:
         yield f"the host's own kernel answers ({release}), not gVisor"
+    if found[_statx(want)].error == EINVAL:
+        yield "statx refuses the flags that ls and stat pass, so this kernel (an old gVisor?) cannot run them"
+
+
+def _statx(want: Expected) -> str:
+    """Without a path, which a kernel that knows AT_NO_AUTOMOUNT complains of next: EFAULT."""
+    return f"t {numbers(want.machine)['statx']} -100 0 {AT_NO_AUTOMOUNT:#x} 0 0 0"
 
 
 def namespaces(want: Expected, found: Answers) -> Iterator[str]:
@@ -313,6 +322,7 @@ def questions(want: Expected) -> list[str]:
     ]
     asked += [f"r {path}" for path in ("/proc/version", "/proc/self/limits", *MEMORY, *SWAP, *PIDS, *CPU)]
     asked += [f"r {path}" for path in (STATUS, MOUNTS, NETWORK)]
+    asked.append(_statx(want))
     asked += [attempt.question for attempt in attempts(want.seccomp, want.machine)]
     return list(dict.fromkeys(asked))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from errno import EFAULT, EINVAL
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import pytest
@@ -13,6 +16,9 @@ from policies.schema import Container
 from sandbox import SandboxSpec, open_sandbox
 from sandbox.engine import Engine
 from sandbox.errors import SandboxRefused
+from sandbox.posture.compare import kernel
+from sandbox.posture.expected import Expected
+from sandbox.posture.facts import Answer
 from sandbox.runtime import GVisor, Runtime, arguments_of, dated, gvisor, usable
 
 SET_UP = ("--network=none", "--platform=systrap", "--oci-seccomp", "--overlay2=none")
@@ -150,3 +156,12 @@ async def test_a_program_that_cannot_be_asked_has_no_date_and_no_guess(tmp_path:
     assert found == GVisor(str(tmp_path / "missing"), arguments_of(SET_UP), None)
     assert found is not None
     assert (found.fault, found.shown) == (None, "of unknown age, platform systrap")
+
+
+@pytest.mark.parametrize(("error", "differences"), [(EFAULT, 0), (EINVAL, 1)])
+def test_a_kernel_that_cannot_run_ls_is_seen_by_what_it_does_whatever_its_age(
+    error: int, differences: int
+) -> None:
+    want = cast("Expected", SimpleNamespace(runtime="runsc", kernel="6.1.0", machine="x86_64"))
+    found = defaultdict(lambda: Answer(error), {"r /proc/version": Answer(0, b"Linux version 4.4.0")})
+    assert len([one for one in kernel(want, found) if "ls and stat" in one]) == differences
