@@ -8,7 +8,10 @@ such a program may do is the sandbox's job.
 
 from __future__ import annotations
 
-from policies.shell import Parsed, Words, bare, mentions
+from collections.abc import Set
+from functools import lru_cache
+
+from policies.shell import Parsed, Words, flat, flat_words, mentions
 
 # Programs that run what they are told to: shells, interpreters, wrappers, builders, runners, editors, pagers.
 _RUNS_OTHERS = """
@@ -75,10 +78,15 @@ def covers(rule: str, command: Words) -> bool:
     return not objection(rule, command)
 
 
+def begins_with(rule: str, programs: Set[str]) -> bool:
+    """Whether one of these programs is the rule's: without it, the rule covers nothing."""
+    return _split(rule)[0] in programs
+
+
 def objection(rule: str, command: Words) -> str:
     """Why an allow rule's words are no consent to this command; empty if they are."""
-    words = tuple(rule.split(" "))
-    if command[: len(words)] != words:
+    words = _split(rule)
+    if not command or command[0] != words[0] or command[: len(words)] != words:
         return "it begins otherwise"
     extra = command[len(words) :]
     if not extra:
@@ -113,42 +121,60 @@ def keeps_meaning(command: Words) -> bool:
 
 def may_mean(rule: str, parsed: Parsed) -> bool:
     """Whether a deny or ask rule's words could be what this line does. Advisory: lines can hide better."""
-    words = rule.split(" ")
+    program, words = _rule_words(rule)
     if parsed.commands is None:
-        return mentions(_named(words), parsed.bare)
-    return any(_meant_by(words, command) for command in parsed.commands)
-
-
-def _meant_by(words: list[str], command: Words) -> bool:
-    program = _program(command[0])
-    if runs_others(program):
-        return mentions(_named(words), bare(" ".join(command)))
-    if _program(words[0]) != program:
+        return mentions(flat_words(" ".join((program, *words))), parsed.flat)
+    if program not in parsed.heads and not _any_runs_others(parsed.heads):
         return False
-    rest = words[1:]
+    for head, command in zip(parsed.heads, parsed.commands, strict=True):
+        if runs_others(head):
+            if mentions(flat_words(" ".join((program, *words))), flat(" ".join(command))):
+                return True
+        elif head == program and _meant_by(words, command[1:]):
+            return True
+    return False
+
+
+def _meant_by(words: Words, operands: Words) -> bool:
+    """Whether a program's operands begin with these words, as far as options leave that open."""
+    wanted = iter(words)
+    word = next(wanted, None)
     after_option = False
-    for word in command[1:]:
-        if rest and word == rest[0]:
-            rest = rest[1:]
-            after_option = False
+    for operand in operands:
+        if word is None:
+            return True
+        if operand == word:
+            word, after_option = next(wanted, None), False
             continue
         # Options and a word after one, perhaps its value, may stand between: `git -C /x push` is a `git
         # push`.
-        is_option = word.startswith("-")
+        is_option = operand.startswith("-")
         if not is_option and not after_option:
-            break
+            return False
         after_option = is_option
-    return not rest
+    return word is None
 
 
-def _named(words: list[str]) -> str:
-    """The rule's words, its program without a path."""
-    return " ".join([_program(words[0]), *words[1:]])
+@lru_cache(maxsize=1024)
+def _rule_words(rule: str) -> tuple[str, Words]:
+    """The rule's program, without a path, and its further words."""
+    program, *words = rule.split(" ")
+    return _program(program), tuple(words)
 
 
 def runs_others(program: str) -> bool:
     """Whether a program runs what its operands tell it to, or acts on them."""
     return program in _EXACT or program.rstrip("0123456789.-") in _EXACT
+
+
+@lru_cache(maxsize=16)
+def _any_runs_others(programs: Words) -> bool:
+    return any(map(runs_others, programs))
+
+
+@lru_cache(maxsize=1024)
+def _split(rule: str) -> Words:
+    return tuple(rule.split(" "))
 
 
 def _program(word: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policies.commands import covers, may_mean
+from policies.commands import begins_with, covers, may_mean
 from policies.patterns import canonical_host, host_matches, normal_path, path_matches
 from policies.schema import Action, Policy, Rule
 from policies.shell import Parsed, parse
@@ -55,13 +55,23 @@ class Facts:
 def decide(policy: Policy, request: Request) -> Decision:
     """The strictest rule that applies. Without one the call is denied, or asked about if the policy says."""
     facts = Facts(request)
-    refused = _first(policy, facts, "deny") or _first(policy, facts, "ask")
-    if refused is not None:
-        return refused
+    ask = tightening = None
+    for number, rule in enumerate(policy.rules, 1):
+        if rule.action == "allow" or not may_apply(rule, facts):
+            continue
+        found = Decision(rule.action, describe_rule(number, rule), rule.reason)
+        if rule.action == "deny":
+            return found
+        if rule.tightens:
+            tightening = tightening or found
+        else:
+            ask = ask or found
+    if ask is not None:
+        return ask
     allowed = _allowed(policy, facts)
     if allowed is None:
         return _unmatched(policy, facts)
-    return _first(policy, facts, "ask", tightens=True) or allowed
+    return tightening or allowed
 
 
 def applies_to_example(rule: Rule, example: str) -> bool | str:
@@ -81,20 +91,14 @@ def describe_rule(number: int, rule: Rule) -> str:
     return f"rule {number} ({', '.join([f'{rule.action} {rule.syscall}', *conditions])})"
 
 
-def _first(policy: Policy, facts: Facts, action: Action, *, tightens: bool = False) -> Decision | None:
-    for number, rule in enumerate(policy.rules, 1):
-        if (
-            rule.action == action
-            and (rule.tightens and action == "ask") is tightens
-            and may_apply(rule, facts)
-        ):
-            return Decision(action, describe_rule(number, rule), rule.reason)
-    return None
-
-
 def _allowed(policy: Policy, facts: Facts) -> Decision | None:
     """One allow rule for all of it; or, for a line of several commands, a rule for each of them."""
-    rules = [(number, rule) for number, rule in enumerate(policy.rules, 1) if rule.action == "allow"]
+    begins = {words[0] for words in facts.parsed.commands or ()} if facts.parsed is not None else set()
+    rules = [
+        (number, rule)
+        for number, rule in enumerate(policy.rules, 1)
+        if rule.action == "allow" and (rule.when.command is None or begins_with(rule.when.command, begins))
+    ]
     for number, rule in rules:
         if surely_applies(rule, facts):
             return Decision("allow", describe_rule(number, rule), rule.reason)

@@ -82,9 +82,14 @@ class Parsed:
     text: str
 
     @cached_property
-    def bare(self) -> str:
-        """The text without quotes and backslashes: for refusals, not for consent."""
-        return bare(self.text)
+    def flat(self) -> bytes:
+        """The text as `mentions` wants it: for refusals, not for consent."""
+        return flat(self.text)
+
+    @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """The program of each command, without a path; empty for an unparsed line."""
+        return tuple(words[0].rsplit("/", 1)[-1] for words in self.commands or ())
 
 
 def parse(text: str) -> Parsed:
@@ -102,32 +107,35 @@ def bare(text: str) -> str:
     return text.replace("\\\n", "").replace('"', "").replace("'", "").replace("\\", "")
 
 
-def mentions(words: str, text: str) -> bool:
-    """Whether these words stand anywhere in a bare text, in this order, with anything between them.
+_SEPARATORS = b"\t\n\x0b\x0c\r;|&()<>$`{}=,!*?[]~#/\0" + bytes(range(0x80, 0x100))
+_TO_SPACES = bytes(ord(" ") if byte in _SEPARATORS else byte for byte in range(256))
 
-    A word is what stands between any two characters that separate words anywhere in the shell, inside quotes
-    too; a path is also the name it ends in. Linear in the text, whatever both are.
+
+def flat(text: str) -> bytes:
+    """The text with a space for everything that separates words anywhere in the shell, inside quotes too, and
+    for slashes: a path is also the name it ends in.
+    """
+    raw = text.encode(errors="replace").replace(b"\\\n", b"")
+    return b" " + raw.translate(_TO_SPACES, b"\"'\\") + b" "
+
+
+def mentions(words: tuple[bytes, ...], flat_text: bytes) -> bool:
+    """Whether these words (see `flat_words`) stand in a flat text in this order, with anything between them.
+
+    One search a word, none of which a text can make slow.
     """
     at = 0
-    for pattern in _word_patterns(words):
-        found = pattern.search(text, at)
-        if found is None:
+    for word in words:
+        found = flat_text.find(word, at)
+        if found < 0:
             return False
-        at = found.end()
+        at = found + len(word) - 1  # The space after one word is that before the next.
     return True
 
 
-_SEPARATORS = r"\s;|&()<>$`{}=,!*?\[\]~#"
-
-
 @lru_cache(maxsize=1024)
-def _word_patterns(words: str) -> tuple[re.Pattern[str], ...]:
-    # What stands before a word is looked at last, so that the search can begin with its letters.
-    return tuple(
-        re.compile(f"{word}(?![^{_SEPARATORS}])(?<![^{_SEPARATORS}/]{word})")
-        for word in map(re.escape, re.split(f"[{_SEPARATORS}]+", bare(words)))
-        if word
-    )
+def flat_words(words: str) -> tuple[bytes, ...]:
+    return tuple(b" " + word + b" " for word in flat(words).split())
 
 
 def _scan(text: str) -> tuple[Words, ...] | str:

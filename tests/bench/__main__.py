@@ -18,6 +18,7 @@ from pathlib import Path
 from sandbox.errors import SandboxError
 from tests.bench import (
     command_line,
+    decisions,
     exec_latency,
     exec_throughput,
     files,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "idle": idle.measure,
     "workspace": workspace.measure,
     "cli": command_line.measure,
+    "decisions": decisions.measure,
 }
 
 BUSY = 0.7
