@@ -43,12 +43,15 @@ class CliUser:
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
-    def session(self, *calls: dict[str, Any], policy: str = "strict") -> list[CallOutcome]:
+    def session(
+        self, *calls: dict[str, Any], policy: str = "strict", workspace_mode: str | None = None
+    ) -> list[CallOutcome]:
         """Run these bash calls one after the other in a new session; returns their outcomes."""
         replies = [{"calls": [{"name": "bash", "arguments": call}]} for call in calls]
         lines = [json.dumps(reply) + "\n" for reply in [*replies, {"text": "Done."}]]
         self.script.write_text("".join(lines))
-        done = self.usermode("run", "try it", "--policy", policy, "--model", f"scripted:{self.script}")
+        mode = ["--workspace-mode", workspace_mode] if workspace_mode else []
+        done = self.usermode("run", "try it", "--policy", policy, "--model", f"scripted:{self.script}", *mode)
         assert done.returncode == 0, done.stdout + done.stderr
         outcomes = [record.entry for record in read(self.journal.parent)]
         return [entry for entry in outcomes if isinstance(entry, CallOutcome)]
