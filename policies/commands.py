@@ -25,7 +25,10 @@ _RUNS_OTHERS = """
     wget ftp tar zip unzip cpio ar 7z make gmake cmake ninja meson bazel just task rake gradle mvn ant sbt
     npm npx pnpm yarn pip pipx uv poetry hatch tox nox pytest py.test jest mocha vitest gem bundle
     composer pre-commit docker podman nerdctl kubectl helm buildah terraform ansible ansible-playbook
-    vagrant screen tmux dpkg apt apt-get dnf yum rpm snap brew nix openssl gpg
+    vagrant screen tmux dpkg apt apt-get dnf yum rpm snap brew nix openssl gpg run-parts logsave cpulimit
+    fakeroot faketime firejail start-stop-daemon valgrind perf rlwrap sshpass torify torsocks proxychains
+    choom setpriv capsh pkexec newgrp sg xvfb-run entr hyperfine tsx ts-node bunx pdm rye pixi conda mamba nix-shell
+    cabal stack dune zig logrotate run-mailcap rbash ld.so fg bg
 """
 # Programs and builtins whose plain operands do more than they seem to: write, set or show state.
 _ACTS_ON_OPERANDS = """
@@ -164,7 +167,12 @@ def _rule_words(rule: str) -> tuple[str, Words]:
 
 def runs_others(program: str) -> bool:
     """Whether a program runs what its operands tell it to, or acts on them."""
-    return program in _EXACT or program.rstrip("0123456789.-") in _EXACT
+    # A dynamic loader starts the program it is given; its name says for which machine.
+    return (
+        program in _EXACT
+        or program.rstrip("0123456789.-") in _EXACT
+        or program.startswith(("ld-linux", "ld-musl"))
+    )
 
 
 @lru_cache(maxsize=16)

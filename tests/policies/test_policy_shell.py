@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import shell
-from policies.shell import MAX_CHARS, MAX_COMMANDS, MAX_WORDS, parse
+from policies.shell import MAX_CHARS, MAX_COMMANDS, MAX_WORDS, flat, flat_words, mentions, parse
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,9 @@ def test_plain_lines_are_read_word_for_word(text, commands):
         "a # b", "# a", "a *", "a ?", "a [b]", "a {b,c}", "a ~", "~/a", "a\\b", "a\\\nb", "a \\; b",
         "a 'b", 'a "b', 'a "b\\"c"', "a\rb", "a\0b", "a\x0bb", "a\xa0b", "a\u2003b", "a é", "a \u202eb",
         "a\x1b[2K", "a 'b\nc'", 'a "b\nc"', 'a "b!c"', "a ^b", "a" * (MAX_CHARS + 1), "ls\n)", "then",
-        "a; fi", "a && in", "%x", "a; %1", "'%x'", "a;" * (MAX_COMMANDS + 1), "a " * (MAX_WORDS + 1),
+        "a; fi", "a && in", "%x", "a; %1", "'%x'",
+        "a;" * (MAX_COMMANDS + 1),
+        "a " * (MAX_WORDS + 1),
     ],
 )  # fmt: skip
 def test_everything_else_is_unparsed_and_says_why(text):
@@ -68,3 +70,38 @@ def test_what_was_read_reads_the_same_with_every_word_quoted(pieces):
     if commands is not None:
         quoted = [" ".join("'" + word.replace("'", "'\"'\"'") + "'" for word in words) for words in commands]
         assert parse("; ".join(quoted)).commands == commands
+
+
+def test_a_long_line_is_never_given_to_the_grammar(monkeypatch):
+    """The scanner stops first, so the time to read is bounded whatever the model sends."""
+    given_to_it = []
+    monkeypatch.setattr(shell, "_grammar_reading", lambda text: given_to_it.append(len(text)))
+    for line in (
+        "ls;" * 350_000,
+        "a " * 500_000,
+        "x" * (1 << 20),
+        "'" * (1 << 20),
+        "a;" * (MAX_COMMANDS + 1),
+    ):
+        assert parse(line).commands is None
+    assert given_to_it == []
+    parse("a;" * MAX_COMMANDS)
+    assert given_to_it == [2 * MAX_COMMANDS]
+
+
+class Searched(bytes):
+    """Counts how far into it a search looked."""
+
+    looked = 0
+
+    def find(self, word, at=0):
+        found = super().find(word, at)
+        self.looked += (len(self) if found < 0 else found) - at
+        return found
+
+
+@pytest.mark.parametrize("unit", ["git ", "xgit gitx ", "git/", "push git "])
+def test_a_refusal_reads_a_long_text_no_more_than_once(unit):
+    text = Searched(flat(unit * 10_000))
+    assert not mentions(flat_words("git push never"), text)
+    assert text.looked <= len(text) + 10
