@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sandbox.egress.gate import Gate
 
 FLUSH_BYTES = 64 << 10
+HUNG_UP_S = 10.0
+"""How long a program that has ended its side is waited for while nothing comes for it."""
 OPENED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _HOP = frozenset(
     (b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"http2-settings", b"host")
@@ -159,12 +161,7 @@ class Exchange:
         """Carry it; whether another request may follow on the same connection."""
         try:
             await self._send(self._client.send(self._rewritten(path)))
-            body = self._next_of_body()
-            if isinstance(body, h11.EndOfMessage):
-                await self._send(self._client.send(h11.EndOfMessage()))
-                switched = await self._relay()
-            else:
-                switched = await self._both(body)
+            switched = await self._both()
         except h11.RemoteProtocolError:
             raise Unreached("The other side does not speak HTTP as it should.") from None
         except h11.LocalProtocolError:
@@ -196,11 +193,11 @@ class Exchange:
             raise Malformed("the request's body is malformed") from None
         return event if isinstance(event, h11.Data | h11.EndOfMessage) else None
 
-    async def _both(self, first: h11.Data | None) -> bool:
+    async def _both(self) -> bool:
         """Body and response at the same time: some servers answer before they have heard all."""
         try:
             async with asyncio.TaskGroup() as group:
-                body = group.create_task(self._send_body(first))
+                body = group.create_task(self._ask())
                 switched = await self._relay()
                 # The answer is complete; what is left of the question interests nobody.
                 body.cancel()
@@ -208,8 +205,21 @@ class Exchange:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _send_body(self, event: h11.Data | h11.EndOfMessage | None) -> None:
+    async def _ask(self) -> None:
+        """Send the body, then watch that somebody waits for the answer. ConnectionError when nobody does."""
+        guest, live = self._live.guest, self._live
+        await self._send_body()
+        await guest.gone()
+        moved = -1
+        while guest.ended and moved != live.bytes_in:
+            # It may have ended its own side alone, and will read to the end.
+            moved = live.bytes_in
+            await asyncio.sleep(HUNG_UP_S)
+        raise ConnectionAbortedError("the program hung up")
+
+    async def _send_body(self) -> None:
         while True:
+            event = self._next_of_body()
             if event is None:
                 self._server.receive_data(await self._live.guest.receive())
             else:
@@ -222,7 +232,6 @@ class Exchange:
                     return  # It may have answered before it hung up: the response is still read.
                 if ends:
                     return
-            event = self._next_of_body()
 
     async def _send(self, data: bytes | None) -> None:
         if data:
