@@ -25,6 +25,8 @@ MAX_BYTES = 64 << 20
 """Read of all named files together; beyond that size and time stand for the content."""
 _CHUNK = 1 << 20
 _BREAKS = re.compile(r"[\s;|&()<>`{}]+")
+_MADE_UP = ("/proc/", "/sys/", "/dev/")
+"""What the kernel says anew each time it is read; a command that names it is asked about every time."""
 _PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -68,7 +70,9 @@ async def look(box: Sandbox, command: str, cwd: str, user: str, *, programs: boo
 
     Raises SandboxError.
     """
-    paths, whole = _paths(command, cwd, programs=programs)
+    named, whole = _paths(command, cwd, programs=programs)
+    paths = [path for path in named if not path.startswith(_MADE_UP)]
+    whole = whole and paths == named
     files: dict[str, str] = {}
     left = MAX_BYTES
     for path in paths:

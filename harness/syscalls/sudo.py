@@ -153,6 +153,9 @@ async def _root(context: Context, arguments: Sudo) -> Outcome:
         )
     except ValueError as exc:
         raise Refused("bad_arguments", f"root: {exc}") from exc
+    except PermissionError as exc:
+        text = f"root, with the capabilities it has ({capabilities}), may not enter {cwd}; name another cwd"
+        raise Refused("permission", f"{text}, such as /") from exc
     # It ran to its end here, so the sandbox keeps no record of it to be released.
     return replace(outcome(done, timeout_s, context.exec_id), held=None)
 

@@ -414,3 +414,11 @@ async def test_what_was_refused_is_remembered_until_it_is_granted():
     assert approvals.refused is not None
     await approvals.ask(petition("y"))
     assert approvals.refused is None
+
+
+async def test_what_the_kernel_makes_up_is_not_bound_and_so_asked_about_every_time(make_session):
+    person = Says(NO)
+    run = make_session([calls(bash("cat /proc/self/stat")), "done"], policy=policy_with(ASK), prompter=person)
+    await run.turn()
+    assert person.asked[0].offers == ("once",)
+    assert "not bound" in dict(person.asked[0].facts)
