@@ -27,8 +27,8 @@ _RUNS_OTHERS = """
     composer pre-commit docker podman nerdctl kubectl helm buildah terraform ansible ansible-playbook
     vagrant screen tmux dpkg apt apt-get dnf yum rpm snap brew nix openssl gpg run-parts logsave cpulimit
     fakeroot faketime firejail start-stop-daemon valgrind perf rlwrap sshpass torify torsocks proxychains
-    choom setpriv capsh pkexec newgrp sg xvfb-run entr hyperfine tsx ts-node bunx pdm rye pixi conda mamba nix-shell
-    cabal stack dune zig logrotate run-mailcap rbash ld.so fg bg
+    choom setpriv capsh pkexec newgrp sg xvfb-run entr hyperfine tsx ts-node bunx pdm rye pixi conda mamba
+    nix-shell cabal stack dune zig logrotate run-mailcap rbash ld.so fg bg
 """
 # Programs and builtins whose plain operands do more than they seem to: write, set or show state.
 _ACTS_ON_OPERANDS = """

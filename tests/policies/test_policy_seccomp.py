@@ -182,7 +182,10 @@ printf 'int main(void) { return 0; }\n' > a.c && gcc -O2 a.c -o a && ./a
 git add a.c && git commit -qm x && git gc -q
 printf 'import multiprocessing as m\ndef test_it():\n    assert m.Pool(2).map(abs, [-1]) == [1]\n' > test_x.py
 python3 -m pytest -q test_x.py
-python3 -m pip --version
+mkdir p && echo 'import setuptools as s; s.setup(name="p", version="1", py_modules=["mod"])' > p/setup.py
+echo 'x = 1' > p/mod.py && python3 -m pip install -q --no-index --no-build-isolation --target t ./p
+PYTHONPATH=t python3 -c 'import mod; assert mod.x == 1'
+python3 -c 'import sqlite3 as s; s.connect("x.db").executescript("pragma journal_mode=wal; create table t(a)")'
 node -e 'new (require("worker_threads").Worker)("process.exit()", {eval: true})'
 python3 -c 'import socket as s; l = s.create_server(("127.0.0.1", 0)); s.create_connection(l.getsockname())'
 tar cz a.c | tar tz && find . -name '*.c' | xargs wc -l && timeout 5 nice true && setsid true
