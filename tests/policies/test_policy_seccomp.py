@@ -185,7 +185,7 @@ python3 -m pytest -q test_x.py
 mkdir p && echo 'import setuptools as s; s.setup(name="p", version="1", py_modules=["mod"])' > p/setup.py
 echo 'x = 1' > p/mod.py && python3 -m pip install -q --no-index --no-build-isolation --target t ./p
 PYTHONPATH=t python3 -c 'import mod; assert mod.x == 1'
-python3 -c 'import sqlite3 as s; s.connect("x.db").executescript("pragma journal_mode=wal; create table t(a)")'
+python3 -c 'import sqlite3; sqlite3.connect("d").executescript("pragma journal_mode=wal; create table t(a)")'
 node -e 'new (require("worker_threads").Worker)("process.exit()", {eval: true})'
 python3 -c 'import socket as s; l = s.create_server(("127.0.0.1", 0)); s.create_connection(l.getsockname())'
 tar cz a.c | tar tz && find . -name '*.c' | xargs wc -l && timeout 5 nice true && setsid true

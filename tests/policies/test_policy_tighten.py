@@ -3,8 +3,10 @@
 import pytest
 
 from policies import Policy, load
+from policies.decide import Request, decide
+from policies.egress import decide_connection
 from policies.load import PROJECT_FILE, load_project
-from policies.schema import Container, Limits, Network, Rule, Secrets, Workspace
+from policies.schema import Container, Limits, Network, Rule, Secret, Secrets, Sudo, Workspace
 from policies.tighten import Tightened, tighten
 
 WIDE = Policy(
@@ -118,6 +120,89 @@ def test_no_limit_is_looser_than_any_limit():
     assert tighten(NARROW, project) == Tightened(
         NARROW, ("limits.cost_usd: no limit is looser than the policy in force",)
     )
+
+
+def test_entries_with_ports_meet_in_what_both_name(tightened):
+    base = NARROW.model_copy(update={"network": Network(allow=("*.b.test", "a.test", "c.test:22", "@pip"))})
+    text = "[network]\nallow = ['x.b.test', 'a.test:443', '*.test', 'c.test:22', '@npm', '@pip']\n"
+    result = tightened(base, text)
+    assert set(result.policy.network.allow) == {"x.b.test", "a.test", "*.b.test", "c.test:22", "@pip"}
+    # A port of its own is neither more nor less than the usual ones, so it is not taken for tighter.
+    assert [line.split(": ")[1].split(" ")[0] for line in result.ignored] == ["a.test:443", "@npm"]
+
+
+WIDE_TABLES = {
+    "network": Network(
+        allow=("a.test",), ports=(80, 443, 22), addresses=("10.0.0.0/8",), intercept=True, ca_file="/ca.pem"
+    ),
+    "workspace": Workspace(mode="overlay"),
+    "container": Container(require_runtime="runc"),
+    "sudo": Sudo(may_ask=("network", "root"), timeout_s=100, host_paths=("/srv/**", "/data/x")),
+    "secrets": Secrets(bound=(Secret(name="T", host="a.test"),)),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "table", "field", "value"),
+    [
+        ("[network]\nports = [443]\n", "network", "ports", (443,)),
+        ("[network]\naddresses = []\n", "network", "addresses", ()),
+        ("[workspace]\nmode = 'copy'\n", "workspace", "mode", "copy"),
+        ("[container]\nrequire_runtime = 'runsc'\n", "container", "require_runtime", "runsc"),
+        ("[sudo]\nmay_ask = ['root']\n", "sudo", "may_ask", ("root",)),
+        ("[sudo]\nmay_ask = []\n", "sudo", "may_ask", ()),
+        ("[sudo]\ntimeout_s = 5.0\n", "sudo", "timeout_s", 5.0),
+        ("[sudo]\nhost_paths = ['/data/x']\n", "sudo", "host_paths", ("/data/x",)),
+        ("[limits]\nconnections = 1\negress_mb = 1\n", "limits", "egress_mb", 1),
+    ],
+)
+def test_each_newer_setting_can_be_tightened(tightened, text, table, field, value):
+    result = tightened(NARROW.model_copy(update=WIDE_TABLES), text)
+    assert getattr(getattr(result.policy, table), field) == value
+    assert result.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[network]\nports = [8080]\n", "network.ports: 8080"),
+        ("[network]\naddresses = ['127.0.0.0/8']\n", "network.addresses: 127.0.0.0/8"),
+        ("[network]\nintercept = false\n", "network.intercept"),
+        ("[network]\nca_file = '/evil.pem'\n", "network.ca_file"),
+        ("[workspace]\nmode = 'bind'\n", "workspace.mode: bind"),
+        ("[sudo]\nmay_ask = ['host_path']\n", "sudo.may_ask: host_path"),
+        ("[sudo]\ntimeout_s = 101.0\n", "sudo.timeout_s: 101"),
+        ("[sudo]\nhost_paths = ['/srv/ssh']\n", "sudo.host_paths: /srv/ssh"),
+        ("[[secrets.bound]]\nname = 'T'\nhost = 'evil.test'\n", "secrets.bound"),
+        ("[limits]\ningress_mb = 999999\n", "limits.ingress_mb: 999999"),
+    ],
+)
+def test_no_newer_setting_can_be_loosened(tightened, text, key):
+    base = NARROW.model_copy(update=WIDE_TABLES)
+    result = tightened(base, text)
+    assert result.ignored[0].startswith(key)
+    allowed = {"network": {"ports": ()}, "sudo": {"host_paths": (), "may_ask": ()}}
+    for table in WIDE_TABLES:
+        for field, value in getattr(result.policy, table):
+            ours = getattr(getattr(base, table), field)
+            assert value == ours or set(value) < set(ours) or value == allowed.get(table, {}).get(field)
+
+
+def test_a_required_runtime_is_not_given_up(tightened):
+    base = NARROW.model_copy(update={"container": Container(runtime="runsc", require_runtime="runsc")})
+    result = tightened(base, "[container]\nrequire_runtime = 'runc'\n")
+    assert result.policy.container.require_runtime == "runsc"
+    assert result.ignored == ("container.require_runtime: runc is looser than the policy in force",)
+
+
+def test_a_projects_question_does_not_open_what_is_refused(tightened):
+    text = "[[rules]]\nsyscall = '*'\naction = 'ask'\nreason = 'Please ask.'\n"
+    closed = tightened(Policy(name="closed"), text).policy
+    assert decide(closed, Request("read", path="/a")).action == "deny"
+    assert decide_connection(closed, "a.test", 443).action == "deny"
+    opened = tightened(load("strict"), text).policy
+    assert decide(opened, Request("read", path="/a")).action == "ask"
+    assert decide_connection(opened, "a.test", 443).action == "deny"
 
 
 @pytest.mark.parametrize("table", ["limits", "network", "workspace", "container", "secrets"])
