@@ -40,7 +40,7 @@ from harness.providers.prices import cost_usd
 from harness.recorder import Recorder
 from harness.redact import Redactor, host_secrets
 from harness.session import Session
-from harness.store import Store, home
+from harness.store import Store, home, keep_apart
 from harness.trust import in_force
 from policies.load import digest
 from policies.schema import Policy
@@ -103,6 +103,7 @@ async def run(
         policy, ignored = await asyncio.to_thread(in_force, options.policy, options.workspace, where)
         policy, way_out = await outfit(policy, os.environ)
         # What the user has answered for good under it.
+        keep_apart(options.workspace, where)
         store = Store(where)
         memory = Remembered(where, options.policy)
         kept = await asyncio.to_thread(memory.load)
@@ -216,9 +217,8 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
                 opened = await stack.enter_async_context(live.engine.open(spec))
         if live.interrupt.cause is not None:
             return _End("interrupted", INTERRUPTED, "the session was cancelled before it began")
-        await live.recorder.record(SandboxOpened(ref=opened.sandbox.ref))
-        if opened.copied is not None:
-            await live.recorder.record(opened.copied)
+        facts = [fact for fact in (opened.posture, opened.copied) if fact is not None]
+        await live.recorder.record(SandboxOpened(ref=opened.sandbox.ref), *facts)
         for petition in live.kept:
             await live.approvals.grants.give(petition, "always")
         await _listen(stack, live, directory, opened.sandbox)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.events import WorkspaceCopied
+from harness.events import PostureMeasured, WorkspaceCopied
 from sandbox.engine import Engine
 from sandbox.lifecycle import open_sandbox
+from sandbox.posture.check import Posture
 from sandbox.protocol import Sandbox, SandboxSpec
 from sandbox.workspace.compare import changes
 from sandbox.workspace.quota import bound_to
@@ -25,6 +26,8 @@ class Opened:
     sandbox: Sandbox
     copied: WorkspaceCopied | None
     """What of the user's directory went in."""
+    posture: PostureMeasured | None = None
+    """What was measured inside; a machine without walls of its own has none."""
 
 
 class Machine(Protocol):
@@ -61,12 +64,20 @@ class DockerMachine:
                     excluded=excluded,
                     excluded_total=len(report.excluded),
                 )
-            yield Opened(box, copied)
+            yield Opened(box, copied, _measured(box.posture))
 
     async def changes(self, state: Path) -> int:
         if await asyncio.to_thread(bound_to, state) is not None:
             return 0  # none that could be reviewed: they were made directly
         return len((await asyncio.to_thread(changes, state)).changes)
+
+
+def _measured(posture: Posture | None) -> PostureMeasured | None:
+    if posture is None:
+        return None
+    return PostureMeasured(
+        probes=posture.probes, cached=posture.cached, duration_s=round(posture.duration_s, 6)
+    )
 
 
 @asynccontextmanager

@@ -65,6 +65,17 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
     return path
 
 
+def keep_apart(workspace: Path | None, home: Path) -> None:
+    """UsageError for a workspace that holds the records of sessions: no session may reach those, or the
+    sockets that answer questions.
+    """
+    if workspace is not None and home.resolve().is_relative_to(workspace.resolve()):
+        raise UsageError(
+            f"{workspace} holds usermode's own sessions ({home}); work in a directory below it, or set "
+            "USERMODE_HOME"
+        )
+
+
 class Store:
     """The sessions under one home. UsageError for a home that others could write to."""
 

@@ -19,7 +19,7 @@ from harness.journal import Journal
 from harness.lines import counted, lines
 from harness.machine import Opened, docker_machine
 from harness.messages import Usage
-from harness.store import Store, home
+from harness.store import Store, home, keep_apart
 from harness.trust import in_force
 from policies import Policy
 from policies.load import digest
@@ -40,6 +40,7 @@ async def _session(place: Place) -> int:
         machine = await stack.enter_async_context(docker_machine())
         image = place.image or policy.container.image
         image_digest = await machine.digest(image)
+        keep_apart(place.directory, home())
         directory = Store(home()).new_session()
         journal = Journal.create(directory)
         stack.callback(journal.close)

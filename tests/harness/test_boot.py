@@ -294,3 +294,11 @@ async def _until(started, name):
             return
         except FileNotFoundError:
             await asyncio.sleep(0.01)
+
+
+async def test_a_workspace_that_holds_the_records_of_sessions_is_refused(started):
+    started.says("Done.")
+    for workspace in (started.home, started.home.parent):
+        with pytest.raises(UsageError, match="own sessions"):
+            await started.run(workspace=workspace)
+    assert not started.home.exists()
