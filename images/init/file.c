@@ -190,7 +190,7 @@ static int look_at_target(struct transfer *t) {
     if (S_ISDIR(st.st_mode)) return EISDIR;
     if (!S_ISREG(st.st_mode)) return NOT_REGULAR;
     if (t->flags & MUST_NOT_EXIST) return EEXIST;
-    if (access(t->path, W_OK) < 0) return errno;   /* a rename would not ask */
+    if (faccessat(AT_FDCWD, t->path, W_OK, AT_EACCESS) < 0) return errno;   /* a rename would not ask */
     if (t->flags & KEEP_MODE) t->mode = st.st_mode & 0777;
     return 0;
 }

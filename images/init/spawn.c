@@ -153,7 +153,7 @@ int spawn(const struct spawn_request *ask, const uint8_t *request, size_t length
     *child = (struct spawned){.supervisor = -1, .in = -1, .out = -1, .err = -1};
     int cwd = open(ask->cwd, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (cwd < 0) return errno;
-    int error = faccessat(cwd, ".", X_OK, 0) ? errno : ask->flags & SPAWN_TTY ? open_terminal(ask, child, &e)
+    int error = faccessat(cwd, ".", X_OK, AT_EACCESS) ? errno : ask->flags & SPAWN_TTY ? open_terminal(ask, child, &e)
                                                                               : open_pipes(ask, child, &e);
     if (!error) {
         child->supervisor = supervisor_begin(request, length, (int[SPAWN_FDS]){cwd, e.in, e.out, e.err});
