@@ -100,13 +100,14 @@ class Streams:
     async def close(self) -> None:
         """Cut every connection and wait for those who served them."""
         self._closed = True
+        with contextlib.suppress(SandboxGone):
+            # All at once: a program that sees its connection cut and dials again waits for another host.
+            self._channel.send(Request.STREAM_ABORT, 0)
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
         for connection in list(self._open.values()):
             connection.abort()
-        with contextlib.suppress(SandboxGone):
-            self._channel.send(Request.STREAM_ABORT, 0)  # programs that dial from now on wait for another host
 
     # --- what the wire tells ---
 

@@ -13,29 +13,30 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TABLE_BYTES = 1 << 20, LINKS = 8192 };   /* looked at for one connection: about 7000 sockets, and descriptors */
+/* Looked at for one connection: about 7000 sockets, and descriptors. */
+enum { TABLE_BYTES = 1 << 20, PIECE = 512, LINKS = 8192 };
 
-/* The inode in a table of sockets, of the one with these two addresses; 0 if there is none. */
-static unsigned long long inode_in(const char *path, const char *addresses) {
-    static char text[16384];
+/* The inode in a table of sockets, of the one with these two addresses: 0 for one that nobody holds any more, -1 if there
+ * is none. Read in small pieces: the kernel walks its whole table for a large one, and most are found half-way. */
+static int64_t inode_in(const char *path, const char *addresses) {
+    static char text[4096];
     size_t held = 0, length = strlen(addresses);
-    unsigned long long inode = 0;
+    int64_t inode = -1;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    for (size_t all = 0; all < TABLE_BYTES && !inode;) {
-        ssize_t n = read(fd, text + held, sizeof text - 1 - held);
+    if (fd < 0) return -1;
+    for (size_t all = 0; all < TABLE_BYTES && inode < 0 && held < sizeof text - PIECE;) {
+        ssize_t n = read(fd, text + held, PIECE);
         if (n <= 0) break;
         all += (size_t)n;
         held += (size_t)n;
         char *end = memrchr(text, '\n', held);
-        if (!end) break;   /* no line is as long as that */
+        if (!end) continue;
         *end = 0;
         char *at = strstr(text, addresses);
         if (at) {
-            char *line = strchr(at, '\n');
-            if (line) *line = 0;
+            unsigned long long number = 0;
             /* state, queues, timer, retransmits, uid, timeout, inode */
-            if (sscanf(at + length, "%*s %*s %*s %*s %*s %*s %llu", &inode) != 1) break;
+            inode = sscanf(at + length, "%*s %*s %*s %*s %*s %*s %llu", &number) == 1 ? (int64_t)number : 0;
         }
         held -= (size_t)(end + 1 - text);
         memmove(text, end + 1, held);
@@ -44,12 +45,12 @@ static unsigned long long inode_in(const char *path, const char *addresses) {
     return inode;
 }
 
-static unsigned long long inode_of(const struct sockaddr_in *peer, uint16_t port) {
+static int64_t inode_of(const struct sockaddr_in *peer, uint16_t port) {
     char four[64], six[128];
     unsigned here = htonl(INADDR_LOOPBACK), there = peer->sin_addr.s_addr, from = ntohs(peer->sin_port);
     snprintf(four, sizeof four, ": %08X:%04X %08X:%04X ", there, from, here, port);
-    unsigned long long inode = inode_in("/proc/net/tcp", four);
-    if (inode) return inode;
+    int64_t inode = inode_in("/proc/net/tcp", four);
+    if (inode >= 0) return inode;
     const char *mapped = "0000000000000000FFFF0000";   /* a socket for both families */
     snprintf(six, sizeof six, ": %s%08X:%04X %s%08X:%04X ", mapped, there, from, mapped, here, port);
     return inode_in("/proc/net/tcp6", six);
@@ -88,26 +89,33 @@ static void read_words(pid_t pid, struct origin *o) {
         if (!o->program[i]) o->program[i] = ' ';
 }
 
-void origin_find(const struct sockaddr_in *peer, uint16_t port, struct origin *o) {
+/* Every process that holds it, among those there are now. False if not all could be looked at. */
+static bool find_holders(const char *socket, struct origin *o) {
     static pid_t roots[MAX_CALLS];
     static uint64_t ids[MAX_CALLS];
-    char socket[64];
-    int left = LINKS;
-    bool several = false;
-    *o = (struct origin){0};
-    unsigned long long inode = inode_of(peer, port);
-    if (!inode) return;
-    snprintf(socket, sizeof socket, "socket:[%llu]", inode);
-    int calls = calls_roots(roots, ids), count = proc_look();
+    int left = LINKS, calls = calls_roots(roots, ids), count = proc_look();
     for (int i = 0; i < count && left > 0; i++) {
         pid_t pid = proc_pid(i);
         if (!holds(pid, socket, &left)) continue;
         int root = proc_root(i, roots, calls);
         uint64_t call = root < 0 ? 0 : ids[root];
-        if (call && o->call && call != o->call) several = true;
+        if (call && o->call && call != o->call) return false;   /* shared between calls */
         if (!o->pid || (call && !o->call)) o->pid = pid;
-        if (call && !o->call) o->call = call;
+        if (call) o->call = call;
     }
-    if (several || left <= 0) *o = (struct origin){0};   /* shared between calls, or not all of it was seen */
+    return left > 0;
+}
+
+void origin_find(const struct sockaddr_in *peer, uint16_t port, struct origin *o) {
+    char socket[64];
+    *o = (struct origin){0};
+    int64_t inode = inode_of(peer, port);
+    if (inode <= 0) return;
+    snprintf(socket, sizeof socket, "socket:[%lld]", (long long)inode);
+    for (int look = 0; look < 2 && !o->pid; look++) {   /* twice: it may have been handed to a child meanwhile */
+        if (find_holders(socket, o)) continue;
+        *o = (struct origin){0};
+        return;
+    }
     if (o->pid) read_words(o->pid, o);
 }

@@ -48,10 +48,12 @@ line.connect(("127.0.0.1", int(sys.argv[1])))
 line.recv(1)
 """
 HANDED_DOWN = """
-import os, socket, sys
-line = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+import os, socket, sys, time
+line, parent = socket.socket(), os.getpid()
 if os.fork(): os._exit(0)
 os.setsid()
+while os.getppid() == parent: time.sleep(0.01)
+line.connect(("127.0.0.1", int(sys.argv[1])))
 line.recv(1)
 """
 HOLDER = """

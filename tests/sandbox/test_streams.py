@@ -281,4 +281,4 @@ async def test_closing_cuts_what_is_served_and_waits_for_it(init: Init) -> None:
     await asyncio.sleep(0)
     await init.streams.close()
     assert ended.is_set()
-    assert init.of(Request.STREAM_ABORT) == [OURS, 0]
+    assert init.of(Request.STREAM_ABORT) == [0, OURS]
