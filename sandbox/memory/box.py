@@ -11,11 +11,11 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from policies.schema import Policy
-from sandbox.errors import SandboxError, SandboxGone
+from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT
 from sandbox.memory.files import FileTree, Node, Program, failure
 from sandbox.memory.launch import execute
@@ -80,7 +80,9 @@ class MemorySandbox:
     # ---- commands ----
 
     async def run(self, command: Command) -> Completed:
-        call = self._begin(command)
+        # As a container with root commands, except that there is nothing here that only root may do.
+        allowed = command.user == "root" and "root" in self.policy.sudo.may_ask
+        call = self._begin(replace(command, user=None) if allowed else command)
         try:
             return await self._outcome(call)
         except asyncio.CancelledError:
@@ -253,6 +255,9 @@ class MemorySandbox:
     def _begin(self, command: Command, carried: Carried | None = None) -> Call:
         """Start the command's first process. A call id that was seen before is joined, never run again."""
         self._check()
+        own = "root" if self.policy.container.user == "root" else "sandbox"
+        if command.user not in (None, own):
+            raise SandboxRefused(f"commands of this sandbox run as {own!r}, not as {command.user!r}")
         check_command(command)
         call_id = command.call_id or secrets.token_hex(8)
         if call_id in self._calls:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from policies import Policy, load
-from policies.schema import Container
+from policies.schema import Container, Sudo
 from sandbox.engine import Engine
 from sandbox.errors import SandboxRefused
 from sandbox.hardening import ContainerSpec, container_config, sandbox_user
@@ -112,6 +112,20 @@ def test_a_policy_widens_only_what_it_names() -> None:
     for key in ("CapAdd", "ReadonlyRootfs", "Tmpfs"):
         wide["HostConfig"][key] = narrow["HostConfig"][key]
     assert wide == narrow
+
+
+def test_root_commands_get_their_capabilities_by_way_of_a_first_process_that_lets_go_of_them() -> None:
+    listed = ("SETUID", "CHOWN", "FOWNER", "DAC_OVERRIDE", "SETGID", "NET_BIND_SERVICE")
+    config = container_config(spec_of(with_container(capabilities=listed), uid=1234, gid=5678))
+    assert (config["User"], config["Cmd"]) == ("0:0", ["as", "1234", "5678", "4cb"])
+    assert config["HostConfig"]["CapAdd"] == sorted({*listed, "KILL", "SETPCAP"})
+    assert forbidden(config) == []
+    # What it is for is root commands: without them, or without anything listed, nothing more is given.
+    nobody = with_container(capabilities=listed).model_copy(update={"sudo": Sudo(may_ask=("network",))})
+    for policy in (nobody, with_container()):
+        config = container_config(spec_of(policy))
+        assert (config["User"], config["Cmd"]) == ("1000:1000", [])
+        assert config["HostConfig"]["CapAdd"] == sorted(policy.container.capabilities)
 
 
 def test_nothing_of_the_images_environment_comes_along() -> None:
