@@ -2,6 +2,7 @@
 
     prepare      empty storage with an exact limit, or one that is watched
     copy_in      the user's directory, less its credentials; a manifest of it
+    lay_over     or the same without copying: the directory beneath, a private layer over it
     …            the sandbox runs with `storage.path` at /workspace
     changes      what came of it, in sections: ordinary, executes on the host, git, blocked
     diff_text    the same as a unified diff
@@ -21,7 +22,16 @@ from sandbox.workspace.accept import ApplyReport, apply
 from sandbox.workspace.compare import changes
 from sandbox.workspace.copyin import CopyReport, copy_in
 from sandbox.workspace.difftext import diff_text
-from sandbox.workspace.quota import Storage, mounted_sessions, opened, prepare, release, storage_of
+from sandbox.workspace.overlay import lay_over
+from sandbox.workspace.quota import (
+    Storage,
+    exact_unavailable,
+    mounted_sessions,
+    opened,
+    prepare,
+    release,
+    storage_of,
+)
 from sandbox.workspace.review import Change, Review
 from sandbox.workspace.watchdog import Watchdog
 
@@ -37,6 +47,8 @@ __all__ = [
     "copy_in",
     "diff_text",
     "discard",
+    "exact_unavailable",
+    "lay_over",
     "mounted_sessions",
     "opened",
     "prepare",

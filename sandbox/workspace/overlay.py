@@ -31,7 +31,7 @@ from sandbox.workspace.survey import Cleaned, Found, Survey, cleaned_entry
 _WHITEOUT = stat.S_IFCHR
 """With device number 0: the mark by which an overlay hides a name of the layers below."""
 # Nothing of a layer's own metadata is to steer the kernel, and a copy that was opened for writing is whole.
-_OPTIONS = "nosuid,nodev,noatime,redirect_dir=off,metacopy=off,index=off,xino=off"
+_OPTIONS = "nosuid,nodev,noatime,redirect_dir=nofollow,metacopy=off,index=off,xino=off"
 
 
 def lay_over(

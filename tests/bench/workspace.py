@@ -1,4 +1,4 @@
-"""The workspace: a large tree copied in beside `cp -a`, and the review of a few edits in it.
+"""The workspace: a large tree copied in beside `cp -a`, or laid under an overlay; the review of a few edits.
 
 Both copies go into storage of their own, made anew each time and alike: the session's file-system image where
 this process may mount one, a plain directory otherwise. Making it is not timed; it is shown by itself.
@@ -14,6 +14,7 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -35,13 +36,36 @@ async def measure(bench: Bench) -> list[Figure]:
         source = scratch / "source"
         total = await asyncio.to_thread(make_tree, source, files, files * BYTES // FILES)
         ours, cp, made = await _copies(bench, scratch, source, files)
-        review = await _reviews(bench, scratch, source)
+        review = await _reviews(bench, scratch, source, _copy_in)
+        over, seen = await _overlays(bench, scratch, source, files)
     title = f"workspace of {files:,} files, {total / 1e6:.0f} MB"
     return [
         Figure(f"{title}: copied in", ours, None, (Beside(cp, most=1.5),)),
         Figure("empty storage for a workspace", made),
         Figure(f"{title}: `diff` after {EDITS} edits", review, Target(1.0)),
+        *([Figure(f"{title}: opened as an overlay", over)] if over else []),
+        *([Figure(f"{title}: `diff` of the overlay after {EDITS} edits", seen)] if seen else []),
     ]
+
+
+async def _overlays(
+    bench: Bench, scratch: Path, source: Path, files: int
+) -> tuple[Series | None, Series | None]:
+    """Opening and reviewing the same as an overlay; nothing where this process may not mount one."""
+    if workspace.exact_unavailable() is not None:
+        return None, None
+    await asyncio.to_thread(_given, source)
+    numbers = itertools.count()
+
+    async def lay_over() -> float:
+        session = _session(scratch / f"over-{next(numbers)}", bench, [])
+        try:
+            return await asyncio.to_thread(_lay_over, source, session, bench, files)
+        finally:
+            await asyncio.to_thread(_dropped, session)
+
+    (over,) = await interleaved(bench.count(7, 2), Contender("usermode", lay_over))
+    return over, await _reviews(bench, scratch, source, _lay_over)
 
 
 async def _copies(bench: Bench, scratch: Path, source: Path, files: int) -> tuple[Series, Series, Series]:
@@ -68,11 +92,14 @@ async def _copies(bench: Bench, scratch: Path, source: Path, files: int) -> tupl
     return ours, theirs, single("usermode", made)
 
 
-async def _reviews(bench: Bench, scratch: Path, source: Path) -> Series:
+Filler = Callable[[Path, Path, Bench, int], float]
+
+
+async def _reviews(bench: Bench, scratch: Path, source: Path, fill: Filler) -> Series:
     session = await asyncio.to_thread(Store(scratch / "home").new_session)
     try:
         await asyncio.to_thread(_session, session, bench, [])
-        await asyncio.to_thread(_copy_in, source, session, bench, 0)
+        await asyncio.to_thread(fill, source, session, bench, 0)
         edited = await asyncio.to_thread(_edit, workspace.storage_of(session).path)
 
         async def once() -> float:
@@ -128,6 +155,23 @@ def _copy_in(source: Path, session: Path, bench: Bench, files: int) -> float:
     took = time.perf_counter() - started
     if report.files < files or report.excluded:
         raise NotMeasured(f"{report.files} entries went in, {len(report.excluded)} did not")
+    return took
+
+
+def _given(source: Path) -> None:
+    """To the user that sessions run as: an overlay gives no file another owner."""
+    uid, gid = sandbox_user()
+    for path in (source, *source.rglob("*")):
+        os.chown(path, uid, gid, follow_symlinks=False)
+
+
+def _lay_over(source: Path, session: Path, bench: Bench, files: int) -> float:
+    uid, gid = sandbox_user()
+    started = time.perf_counter()
+    report = workspace.lay_over(source, session, uid=uid, gid=gid)
+    took = time.perf_counter() - started
+    if report.files < files or report.excluded:
+        raise NotMeasured(f"{report.files} entries were seen, {len(report.excluded)} were hidden")
     return took
 
 

@@ -18,7 +18,7 @@ from sandbox.errors import SandboxRefused
 from sandbox.workspace import apply, changes, diff_text, discard, mounted_sessions, prepare, release
 from sandbox.workspace.copyin import CopyReport
 from sandbox.workspace.overlay import lay_over
-from sandbox.workspace.quota import exact_unavailable
+from sandbox.workspace.quota import Kind, exact_unavailable, storage_of
 
 pytestmark = pytest.mark.skipif(bool(exact_unavailable()), reason="an overlay is mounted by root, on Linux")
 
@@ -58,12 +58,12 @@ def over(tmp_path: Path, source: Path) -> Iterator[Callable[..., Overlay]]:
         path.chmod(0o755)  # the session's user has to come here without a container
     made: list[Path] = []
 
-    def start(*, exclude: tuple[str, ...] = ()) -> Overlay:
+    def start(*, exclude: tuple[str, ...] = (), kind: Kind | None = None) -> Overlay:
         owned(source)
         session_dir = tmp_path / "store" / f"session-{len(made)}"
         session_dir.mkdir(parents=True)
         made.append(session_dir)
-        storage = prepare(session_dir, LIMITS, uid=UID, gid=GID)
+        storage = prepare(session_dir, LIMITS, uid=UID, gid=GID, kind=kind)
         report = lay_over(source, session_dir, exclude=exclude, uid=UID, gid=GID)
         (session_dir / "workspace").chmod(0o755)
         return Overlay(session_dir, source, storage.path, report)
@@ -252,6 +252,17 @@ def test_it_is_found_and_released_as_another_storage_is(over, tmp_path: Path):
     discard(overlay.dir)
     assert [path.name for path in overlay.dir.iterdir()] == ["workspace.lock"]
     assert (overlay.source / "README").exists()
+
+
+def test_without_an_image_of_its_own_the_upper_layer_is_what_is_watched(over, tmp_path: Path):
+    overlay = over(kind="watched directory")
+    overlay.sh("echo new > new; rm README")
+    storage = storage_of(overlay.dir)
+    assert not storage.exact
+    assert [path.name for path in storage.grows.iterdir() if path.is_file()] == ["new"]
+    assert mounted_sessions(tmp_path / "store") == [overlay.dir]
+    release(overlay.dir)
+    assert overlay.changed() == {"new": ("added", False), "README": ("deleted", False)}
 
 
 def test_a_directory_of_another_user_is_refused(over, source: Path, tmp_path: Path):
