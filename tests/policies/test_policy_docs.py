@@ -1,4 +1,4 @@
-"""Examples in the pages are policies that load, and the page on policies speaks of every table and command."""
+"""Examples in the pages are policies that load, and the page on policies names every table and command."""
 
 import re
 from pathlib import Path
