@@ -112,6 +112,22 @@ static int prepare(void) {
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
+/* The kernel refuses a list longer than the limit of open files, also where most of it is empty. */
+static int poll_open(struct pollfd *fds, int count, int wait) {
+    static struct pollfd open[3 + 4 * MAX_CALLS + CONN_POLLFDS];
+    static int from[3 + 4 * MAX_CALLS + CONN_POLLFDS];
+    int used = 0;
+    for (int i = 0; i < count; i++) {
+        fds[i].revents = 0;
+        if (fds[i].fd < 0) continue;
+        from[used] = i;
+        open[used++] = fds[i];
+    }
+    int ready = poll(open, (nfds_t)used, wait);
+    for (int i = 0; ready > 0 && i < used; i++) fds[from[i]].revents = open[i].revents;
+    return ready;
+}
+
 int main(int count, char **words) {
     if (count > 1 && strcmp(words[1], "root") == 0) return root_run();   /* beside PID 1, never as it */
     if (count > 1 && strcmp(words[1], "as") == 0) become_user(words + 1);
@@ -132,7 +148,7 @@ int main(int count, char **words) {
         fds[2] = (struct pollfd){.fd = wire_pending() ? wire_out : -1, .events = POLLOUT};
         int count = 3 + calls_pollfds(fds + 3);
         int places = conns_pollfds(fds + count);
-        if (poll(fds, (nfds_t)(count + places), (int)wait) < 0 && errno != EINTR) exit(4);
+        if (poll_open(fds, count + places, (int)wait) < 0 && errno != EINTR) exit(4);
 
         if (fds[1].revents) {
             int n = wire_fill();
