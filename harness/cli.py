@@ -333,6 +333,27 @@ def doctor(json: Json = False) -> None:
         leave(command(json=json))
 
 
+@app.command()
+def attack(
+    policy: PolicyName = "strict",
+    runtime: Runtime = None,
+    image: Image = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="`docker`: try the same on a plain container, beside it.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Ids of docs/attacks.md, with commas between.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Try known ways out of a session for real, and say which of them held."""
+    with guarded() as leave:
+        from harness.commands import attack as command
+
+        aim = command.Aim(policy, image, runtime, baseline, tuple(only or ()))
+        leave(command.run(aim, json=json))
+
+
 @image_app.command("build")
 def image_build(
     names: Annotated[list[str] | None, typer.Argument(help="base, dev; both if none is named.")] = None,
