@@ -20,7 +20,7 @@ FileKind = Literal["file", "directory", "symlink", "fifo", "socket", "device"]
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What to open. The workspace is copied; the directory itself is never mounted writable."""
+    """What to open. The workspace is copied, or used in place where the policy's `workspace.mode` says so."""
 
     policy: Policy
     image: str | None = None
