@@ -61,7 +61,7 @@ class RunOptions:
     model: str
     """`provider:model`."""
     policy: Policy
-    """The user's; a workspace's own file can only tighten it."""
+    """The user's; a workspace's own file only tightens it, unless it is trusted."""
     workspace: Path | None = None
     """Copied in; None for a session without the user's files."""
     image: str | None = None
@@ -71,6 +71,8 @@ class RunOptions:
     base_url: str | None = None
     home: Path | None = None
     """Where sessions are kept; None for the user's own place."""
+    typed: frozenset[str] = frozenset()
+    """Keys of the policy, dotted, that the user typed: no file of a project loosens them."""
     watched: bool = True
     """Whether anybody looks at the output of running commands."""
     prompter: Prompter | None = None
@@ -100,7 +102,8 @@ async def run(
     async with AsyncExitStack() as stack:
         # The policy: the user's, tightened by the project's file, or loosened where that file is trusted.
         where = options.home or home()
-        policy, ignored = await asyncio.to_thread(in_force, options.policy, options.workspace, where)
+        given = (options.policy, options.workspace, where, options.typed)
+        policy, ignored = await asyncio.to_thread(in_force, *given)
         policy, way_out = await outfit(policy, os.environ)
         # What the user has answered for good under it.
         keep_apart(options.workspace, where)

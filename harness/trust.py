@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,10 +102,13 @@ class Trust:
             raise UsageError(f"{self._path} cannot be written: {exc.strerror}") from exc
 
 
-def in_force(policy: Policy, workspace: Path | None, home: Path) -> tuple[Policy, list[Notice]]:
+def in_force(
+    policy: Policy, workspace: Path | None, home: Path, typed: Collection[str] = ()
+) -> tuple[Policy, list[Notice]]:
     """The user's policy with the project's file laid over it, and what is to be said about that.
 
-    Only a trusted file may loosen. Raises PolicyError and UsageError.
+    Only a trusted file may loosen, and what was typed on the command line (dotted keys) not even that.
+    Raises PolicyError and UsageError.
     """
     project = project_file(workspace) if workspace is not None else None
     if project is None:
@@ -113,7 +117,8 @@ def in_force(policy: Policy, workspace: Path | None, home: Path) -> tuple[Policy
     standing = Trust(home).standing(project)
     if standing == "trusted" and tightened.ignored:
         text = f"it is trusted and loosens the policy: {len(tightened.ignored)} settings"
-        return trusted(policy, project), [
+        whole = _kept(trusted(policy, project), tightened.policy, typed)
+        return whole, [
             _notice("info", text),
             *(_notice("info", t) for t in tightened.ignored),
         ]
@@ -129,6 +134,15 @@ def trusted(policy: Policy, project: ProjectFile) -> Policy:
     whole = over(policy, project.policy)
     if found := contradiction(whole):
         raise UsageError(f"{project.path}: {': '.join(found)}")
+    return whole
+
+
+def _kept(whole: Policy, tightened: Policy, typed: Collection[str]) -> Policy:
+    for key in typed:
+        table, field = key.split(".")
+        value = getattr(getattr(tightened, table), field)
+        changed = getattr(whole, table).model_copy(update={field: value})
+        whole = whole.model_copy(update={table: changed})
     return whole
 
 

@@ -36,6 +36,8 @@ class Place:
     """The user's directory, of which the session gets a copy."""
     image: str | None
     runtime: Literal["runc", "runsc"] | None
+    typed: frozenset[str] = frozenset()
+    """Keys of the policy, dotted, that the user typed: no file of a project loosens them."""
 
 
 def place(said: Said, **limits: float | None) -> Place:
@@ -46,7 +48,10 @@ def place(said: Said, **limits: float | None) -> Place:
     if said.runtime not in RUNTIMES:
         raise UsageError(f"--runtime {said.runtime}: there are runc and runsc")
     policy = _with_mode(_limited(load(said.policy), limits), said.workspace_mode)
-    return Place(policy, _directory(said), said.image, RUNTIMES[said.runtime])
+    typed = {f"limits.{name}" for name, value in limits.items() if value is not None}
+    if said.workspace_mode is not None:
+        typed.add("workspace.mode")
+    return Place(policy, _directory(said), said.image, RUNTIMES[said.runtime], frozenset(typed))
 
 
 def _directory(said: Said) -> Path | None:

@@ -38,6 +38,7 @@ def run(task: str, model: str, place: Place, *, base_url: str | None, json: bool
         image=place.image,
         runtime=place.runtime,
         base_url=base_url,
+        typed=place.typed,
     )
     view: View = JsonView(sys.stdout)
     if not json:

@@ -101,7 +101,7 @@ async def _interact(box: Sandbox, policy: Policy) -> None:
 
 def _policy(place: Place) -> Policy:
     """The user's policy with the project's own file over it."""
-    policy, notices = in_force(place.policy, place.directory, home())
+    policy, notices = in_force(place.policy, place.directory, home(), place.typed)
     for notice in notices:
         say(notice.text, error=True)
     return policy

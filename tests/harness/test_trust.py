@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
+from harness.commands.place import Said, place
 from harness.errors import UsageError
 from harness.trust import FILE, Trust, in_force, project_file
 from policies import PolicyError, load
@@ -53,6 +54,16 @@ def test_what_is_trusted_loosens_and_that_is_said_too(home: Path, project: Path)
     assert policy.network.allow == ("evil.test",)
     assert policy.name == "strict"
     assert [notice.level for notice in notices] == ["info"] * 4
+
+
+def test_what_was_typed_is_not_loosened_even_by_a_trusted_file(home: Path, project: Path) -> None:
+    (project / PROJECT_FILE).write_text('[limits]\nturns = 999\ntokens = 5\n[workspace]\nmode = "bind"\n')
+    trust(home, project)
+    place_ = place(Said("strict", project, False, None, None, "copy"), turns=3, tokens=7)
+    policy, _ = in_force(place_.policy, project, home, place_.typed)
+    assert (policy.limits.turns, policy.limits.tokens, policy.workspace.mode) == (3, 5, "copy")
+    policy, _ = in_force(STRICT, project, home)
+    assert (policy.limits.turns, policy.limits.tokens, policy.workspace.mode) == (999, 5, "bind")
 
 
 @pytest.mark.parametrize("text", [LOOSE + "\n", LOOSE.replace("9000", "9001"), LOOSE + "# harmless\n"])
