@@ -12,7 +12,21 @@ import time
 
 from sandbox import Command, open_sandbox
 from sandbox.errors import WireError
-from sandbox.frames import Facts, Parser, Reply, Result, decode_calls, frame
+from sandbox.frames import (
+    CONN_OURS,
+    Facts,
+    Frame,
+    Opened,
+    Parser,
+    Reply,
+    Request,
+    Result,
+    decode_calls,
+    decode_count,
+    frame,
+)
+from sandbox.protocol import Connection
+from sandbox.streams import Streams
 from tests.images.sanitized import DEV, build_fuzzer
 
 NONCE = b"0123456789abcdef"
@@ -45,11 +59,71 @@ def fuzz_the_host(seconds: float, seed: int) -> int:
                 parser.feed(stream[at : at + step])
         except WireError:
             pass
-        for decode in (Result.decode, Facts.decode_all, decode_calls):
+        for decode in (Result.decode, Facts.decode_all, decode_calls, Opened.decode, decode_count):
             try:
                 decode(chaos.randbytes(chaos.randrange(200)))
             except WireError:
                 continue
+    return inputs
+
+
+class Nowhere:
+    """A channel whose other end is this program; LISTEN is answered at once."""
+
+    epoch = EPOCH
+    streams: Streams | None = None
+
+    async def ask(self, kind: Request, payload: bytes) -> bytes:
+        return b""
+
+    async def drain(self) -> None:
+        await asyncio.sleep(0)
+
+    def send(
+        self, kind: Request, number: int, payload: bytes = b"", *, flag: int = 0, aux: int = 0
+    ) -> None: ...
+
+    def send_raw(self, frames: bytes) -> None: ...
+
+
+async def converse(connection: Connection) -> None:
+    try:
+        while data := await connection.receive():
+            await connection.send(data)
+    except ConnectionError:
+        return
+
+
+def hostile_word(chaos: random.Random) -> Frame:
+    kind = chaos.choice(
+        [Reply.OPENED, Reply.STREAM_DATA, Reply.STREAM_DATA, Reply.STREAM_TAKEN, Reply.STREAM_BROKEN]
+    )
+    number = CONN_OURS + chaos.randrange(4) if chaos.random() < 0.9 else chaos.getrandbits(64)
+    length = {Reply.OPENED: 16 + chaos.randrange(40), Reply.STREAM_TAKEN: 8, Reply.STREAM_BROKEN: 4}.get(kind)
+    payload = chaos.randbytes(chaos.randrange(65_536) if length is None else length)
+    if kind == Reply.OPENED and chaos.random() < 0.9:  # a port somebody listens on, a pid that may be
+        payload = b"\x50\0\0\0" + payload[4:7] + b"\0" + payload[8:]
+    payload = payload[: chaos.randrange(len(payload) + 1)] if chaos.random() < 0.05 else payload
+    return Frame(kind, chaos.choice((0, 0, 0, 2, 255)), number, payload)
+
+
+async def fuzz_connections(seconds: float, seed: int) -> int:
+    """Whatever init says of connections: a WireError or nothing, and nothing that goes on for ever."""
+    chaos = random.Random(seed)
+    inputs = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        streams = Streams(Nowhere())  # type: ignore[arg-type]
+        await streams.listen(80, converse)
+        try:
+            for _ in range(chaos.randrange(40)):
+                inputs += 1
+                streams.heard(hostile_word(chaos))
+                await asyncio.sleep(0)
+        except WireError:
+            pass
+        async with asyncio.timeout(5):
+            await streams.close()
     return inputs
 
 
@@ -68,6 +142,7 @@ def main() -> None:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
     print(f"seed {seed}", flush=True)
     print(f"host: {fuzz_the_host(seconds, seed)} inputs, no fault", flush=True)
+    print(f"connections: {asyncio.run(fuzz_connections(seconds, seed))} inputs, no fault", flush=True)
     print(f"init: {asyncio.run(fuzz_init(seconds, seed))}", end="")
 
 
