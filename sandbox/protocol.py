@@ -250,11 +250,14 @@ class Sandbox(Protocol):
     async def listen(self, port: int, serve: Callable[[Connection], Awaitable[None]]) -> None:
         """Take connections to this port of the loopback inside; each is served in a task of its own.
 
-        OSError(EADDRINUSE) when the port is taken. It ends with the sandbox.
+        Once `serve` returns, what was sent is still delivered and the connection closed; if it raises or is
+        cancelled, the program sees a reset. OSError(EADDRINUSE) when the port is taken. It ends with the
+        sandbox.
         """
 
     async def connect(self, port: int) -> Connection:
-        """To a program that listens on the loopback inside. ConnectionRefusedError when none does."""
+        """To a program that listens on the loopback inside. ConnectionRefusedError when none does, Busy when
+        no more connections can be had."""
 
     async def read_file(self, path: str, offset: int = 0, limit: int | None = None) -> bytes:
         """Regular files only; ValueError for a FIFO, socket or device, OSError(EFBIG) past the policy's
