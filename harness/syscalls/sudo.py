@@ -166,6 +166,9 @@ async def _secret(context: Context, arguments: Sudo) -> Outcome:
     if secret is None or context.outlet is None:
         names = ", ".join(one.name for one in context.policy.secrets.bound) or "none"
         raise Refused("not_found", f"this session has no such secret; there are: {names}")
+    if not context.policy.network.intercept:
+        text = f"{secret.name} cannot be used: the policy does not look into TLS (network.intercept)"
+        raise Refused("denied", f"{text}, so its value could not be put in place. Nobody was asked.")
     if not secret.ask:
         return Outcome(f"{secret.name} can be used already, toward {secret.host}; nobody was asked.")
     petition = Petition(

@@ -240,7 +240,7 @@ async def test_a_secret_is_released_and_withheld_with_its_grant(asking):
     run, outlet, person = asking(
         calls(sudo(secret="TOKEN")),
         says=(Reply(True, "session"),),
-        policy=policy(secrets=Secrets(bound=(SECRET,))),
+        policy=policy(secrets=Secrets(bound=(SECRET,)), network=Network(intercept=True)),
     )
     await run.turn()
     assert dict(person.asked[0].facts)["sent to"] == "api.example.org"
@@ -447,3 +447,11 @@ async def test_two_questions_of_one_message_wait_side_by_side(asking):
 )
 def test_a_session_that_may_reach_nothing_gets_no_way_out_at_all(policy, open_):
     assert can_open(policy) is open_
+
+
+async def test_a_secret_whose_value_could_not_be_put_in_place_is_no_question(asking):
+    run, outlet, person = asking(calls(sudo(secret="TOKEN")), policy=policy(secrets=Secrets(bound=(SECRET,))))
+    await run.turn()
+    assert run.results[0].error == "denied"
+    assert "network.intercept" in run.results[0].content
+    assert (person.asked, outlet.done) == ([], [])
