@@ -160,8 +160,13 @@ class Exchange:
     async def carry(self, path: bytes) -> bool:
         """Carry it; whether another request may follow on the same connection."""
         try:
-            await self._send(self._client.send(self._rewritten(path)))
-            switched = await self._both()
+            head = self._client.send(self._rewritten(path)) or b""
+            first = self._next_of_body()
+            if isinstance(first, h11.EndOfMessage):
+                # Before the answer is read: it may be complete at once.
+                head += self._client.send(first) or b""
+            await self._send(head)
+            switched = await self._both(first)
         except h11.RemoteProtocolError:
             raise Unreached("The other side does not speak HTTP as it should.") from None
         except h11.LocalProtocolError:
@@ -193,11 +198,11 @@ class Exchange:
             raise Malformed("the request's body is malformed") from None
         return event if isinstance(event, h11.Data | h11.EndOfMessage) else None
 
-    async def _both(self) -> bool:
+    async def _both(self, first: h11.Data | h11.EndOfMessage | None) -> bool:
         """Body and response at the same time: some servers answer before they have heard all."""
         try:
             async with asyncio.TaskGroup() as group:
-                body = group.create_task(self._ask())
+                body = group.create_task(self._ask(first))
                 switched = await self._relay()
                 # The answer is complete; what is left of the question interests nobody.
                 body.cancel()
@@ -205,10 +210,11 @@ class Exchange:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _ask(self) -> None:
+    async def _ask(self, first: h11.Data | h11.EndOfMessage | None) -> None:
         """Send the body, then watch that somebody waits for the answer. ConnectionError when nobody does."""
         guest, live = self._live.guest, self._live
-        await self._send_body()
+        if not isinstance(first, h11.EndOfMessage):
+            await self._send_body(first)
         await guest.gone()
         moved = -1
         while guest.ended and moved != live.bytes_in:
@@ -217,9 +223,8 @@ class Exchange:
             await asyncio.sleep(HUNG_UP_S)
         raise ConnectionAbortedError("the program hung up")
 
-    async def _send_body(self) -> None:
+    async def _send_body(self, event: h11.Data | h11.EndOfMessage | None) -> None:
         while True:
-            event = self._next_of_body()
             if event is None:
                 self._server.receive_data(await self._live.guest.receive())
             else:
@@ -232,6 +237,7 @@ class Exchange:
                     return  # It may have answered before it hung up: the response is still read.
                 if ends:
                     return
+            event = self._next_of_body()
 
     async def _send(self, data: bytes | None) -> None:
         if data:

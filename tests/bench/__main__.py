@@ -19,6 +19,7 @@ from sandbox.errors import SandboxError
 from tests.bench import (
     command_line,
     decisions,
+    egress,
     exec_latency,
     exec_throughput,
     files,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "files": files.measure,
     "start": session_start.measure,
     "streams": streams.measure,
+    "egress": egress.measure,
     "turns": turns.measure,
     "idle": idle.measure,
     "workspace": workspace.measure,

@@ -10,6 +10,7 @@ from gate_world import World, connect, get
 
 from policies.schema import Limits, Network, Policy, RequestRule
 from sandbox.egress import head as head_module
+from sandbox.egress.peers import Upstream
 
 
 async def test_a_listed_host_is_reached_and_recorded_with_its_call_before_anything_is_sent(
@@ -283,6 +284,28 @@ async def test_a_server_that_does_not_speak_http_is_a_bad_gateway(world: World, 
     gate = world.gate(allow=(f"allowed.test:{server.port}",))
     client = await (await world.dial(gate)).say(get(f"http://allowed.test:{server.port}/"))
     assert (await client.done()).startswith(b"HTTP/1.1 502 ")
+
+
+async def test_a_request_whose_answer_is_there_at_once_is_followed_by_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def respond(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    server = await world.serve(respond)
+    gate = world.gate(allow=(f"allowed.test:{server.port}",))
+    send = Upstream.send
+
+    async def send_and_wait(self: Upstream, data: bytes) -> None:
+        await send(self, data)
+        await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(Upstream, "send", send_and_wait)
+    client = await world.dial(gate)
+    for number in range(3):
+        await client.say(get(f"http://allowed.test:{server.port}/{number}"))
+        assert b" 200 " in await client.head()
+    assert server.connections == 1
 
 
 async def test_a_stale_connection_is_not_used_again(world: World) -> None:
