@@ -14,6 +14,7 @@ from sandbox.engine import Engine
 from sandbox.lifecycle import open_sandbox
 from sandbox.posture.check import Posture
 from sandbox.protocol import Sandbox, SandboxSpec
+from sandbox.workspace import manifest
 from sandbox.workspace.compare import changes
 from sandbox.workspace.quota import bound_to
 
@@ -67,8 +68,8 @@ class DockerMachine:
             yield Opened(box, copied, _measured(box.posture))
 
     async def changes(self, state: Path) -> int:
-        if await asyncio.to_thread(bound_to, state) is not None:
-            return 0  # none that could be reviewed: they were made directly
+        if bound_to(state) is not None or not manifest.exists(state):
+            return 0  # none to be reviewed: made directly, or nothing ever went in
         return len((await asyncio.to_thread(changes, state)).changes)
 
 

@@ -128,6 +128,11 @@ def load(session_dir: Path) -> Manifest:
     return manifest
 
 
+def exists(session_dir: Path) -> bool:
+    """Whether anything went in: a sandbox that was refused before that has none."""
+    return (session_dir / _NAME).exists()
+
+
 def forget(session_dir: Path) -> None:
     """Remove the manifest and the log of what was applied. Idempotent."""
     for name in (_NAME, _APPLIED):
