@@ -36,7 +36,7 @@ struct conn {
 
 static struct listener listeners[MAX_LISTENERS];
 static struct conn conns[MAX_CONNS];
-static int open_conns, open_accepted, turn;
+static int open_conns, open_accepted, turn, used;   /* used: no place from here on is taken */
 static uint64_t numbers = CONN_OURS;
 
 uint64_t conns_last(void) { return numbers; }
@@ -47,7 +47,7 @@ void conns_init(void) {
 }
 
 static struct conn *find(uint64_t id) {
-    for (int i = 0; id && i < MAX_CONNS; i++)
+    for (int i = 0; id && i < used; i++)
         if (conns[i].id == id) return &conns[i];
     return NULL;
 }
@@ -58,6 +58,7 @@ static void release(struct conn *c) {
     open_conns--;
     open_accepted -= c->accepted;
     *c = (struct conn){.fd = -1};
+    if (!open_conns) used = 0;
 }
 
 /* The program sees a reset: half of an answer must not look like all of it. */
@@ -80,6 +81,7 @@ static struct conn *take(uint64_t id, int fd, uint16_t port, bool accepted) {
     *c = (struct conn){.id = id, .fd = fd, .port = port, .accepted = accepted, .fresh = true};
     open_conns++;
     open_accepted += accepted;
+    if (c - conns >= used) used = (int)(c - conns) + 1;
     return c;
 }
 
@@ -305,24 +307,23 @@ int conns_pollfds(struct pollfd *fds) {
     for (int i = 0; i < MAX_LISTENERS; i++)
         fds[i] = (struct pollfd){.fd = listeners[i].claimed && more && spare ? listeners[i].fd : -1, .events = POLLIN};
     fds += MAX_LISTENERS;
-    for (int i = 0; i < MAX_CONNS; i++) {
+    for (int i = 0; i < used; i++) {
         struct conn *c = &conns[i];
         short events = (short)((spare && c->id && wants(c) ? POLLIN : 0) | (c->length || c->connecting ? POLLOUT : 0));
         fds[i] = (struct pollfd){.fd = events && room ? c->fd : -1, .events = events};
         c->fresh = false;
     }
-    return CONN_POLLFDS;
+    return MAX_LISTENERS + used;
 }
 
 /* Each in its turn, one frame at a time, as long as what waits for the wire is little: answers go past a flood. */
-void conns_serve(const struct pollfd *fds) {
+void conns_serve(const struct pollfd *fds, int count) {
     for (int i = 0; i < MAX_LISTENERS && wire_spare(); i++)
         if (fds[i].revents && open_accepted < MAX_ACCEPTED && open_conns < MAX_CONNS) accept_one(&listeners[i]);
     fds += MAX_LISTENERS;
-    if (!open_conns) return;
-    int last = turn;
-    for (int k = 1; k <= MAX_CONNS && wire_room(); k++) {
-        int i = (last + k) % MAX_CONNS;
+    count -= MAX_LISTENERS;
+    for (int k = 1, last = turn; k <= count && wire_room(); k++) {
+        int i = (last + k) % count;
         struct conn *c = &conns[i];
         if (!fds[i].revents || !c->id || c->fresh) continue;
         if (c->connecting) {

@@ -149,8 +149,8 @@ int proc_root(int place, const pid_t *roots, int count);   /* which of them it d
 void conns_init(void);
 void conn_request(const struct header *h, const uint8_t *payload);
 void conns_let_go(void);
-int conns_pollfds(struct pollfd *fds);    /* CONN_POLLFDS of them */
-void conns_serve(const struct pollfd *fds);
+int conns_pollfds(struct pollfd *fds);    /* CONN_POLLFDS of them at most */
+void conns_serve(const struct pollfd *fds, int count);
 uint64_t conns_last(void);                /* the number of the last one accepted; for tests */
 
 /* origin.c */

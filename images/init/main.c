@@ -167,7 +167,7 @@ int main(int count, char **words) {
         if (fds[0].revents) reap(signals);
         files_pump();
         calls_report();
-        conns_serve(fds + count);
+        conns_serve(fds + count, places);
         if (wire_flush() < 0) exit(0);
     }
 }

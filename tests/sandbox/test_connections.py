@@ -10,7 +10,7 @@ import pytest
 
 from policies import load
 from sandbox import Command, Sandbox, SandboxSpec, attach_sandbox, open_sandbox
-from sandbox.conformance.dialling import Door, all_of
+from sandbox.conformance.dialling import Door, all_of, connected
 from sandbox.engine import Engine
 from sandbox.errors import Busy
 from sandbox.protocol import Connection
@@ -143,6 +143,14 @@ async def test_each_side_ends_and_breaks_as_a_socket_does(box: Sandbox) -> None:
     (await door.next()).abort()
     assert (await box.result(call)).stdout == b"reset\n"
 
+    text = (
+        "import socket; socket.create_server(('::1', 4000), family=socket.AF_INET6).accept()[0].send(b'six')"
+    )
+    call = await box.start(python(text))
+    async with asyncio.timeout(30):
+        assert await all_of(await connected(box, 4000)) == b"six"
+    await box.result(call)
+
 
 HOARDS = """
 import socket, sys, time
@@ -184,12 +192,7 @@ async def test_connections_beyond_the_last_are_refused_to_the_host_by_name(box: 
         )
     )
     async with asyncio.timeout(30):
-        while True:
-            try:
-                first = await box.connect(4000)
-                break
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.05)
+        first = await connected(box, 4000)
     others = [await box.connect(4000) for _ in range(255)]
     with pytest.raises(Busy):
         await box.connect(4000)

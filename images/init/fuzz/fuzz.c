@@ -54,8 +54,9 @@ static void drain(void) {
 
 static void serve(void) {
     static struct pollfd fds[CONN_POLLFDS];
-    poll(fds, (nfds_t)conns_pollfds(fds), 0);
-    conns_serve(fds);
+    int count = conns_pollfds(fds);
+    poll(fds, (nfds_t)count, 0);
+    conns_serve(fds, count);
     wire_flush();
 }
 
