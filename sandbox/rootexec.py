@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
+import secrets
 import struct
 from collections.abc import Awaitable, Callable
 
@@ -27,7 +29,8 @@ from sandbox.protocol import Completed, Rusage
 BEYOND_S = 20.0
 """For a command to be ended after its time and grace; then whoever should have done that is given up."""
 GREETING = b"usermode-root-1\n"
-_RECORD = struct.Struct("<II")
+_KEY_BYTES = 16
+_RECORD = struct.Struct("<II8s")
 _END = struct.Struct("<iiIIQQQQ")
 _OUT, _ERR, _ENDED = 1, 2, 3
 _RECORD_MAX = 65_536
@@ -53,9 +56,10 @@ class RootCommands:
         """
         if call_id in self._used:
             raise SandboxRefused(f"call {call_id} was already executed")
-        request = _request(spawn, capabilities)
+        key = secrets.token_bytes(_KEY_BYTES)
+        request = _request(spawn, capabilities, key)
         self._used.add(call_id)
-        run = _Run(spawn.output_bytes)
+        run = _Run(spawn.output_bytes, key)
         self._running[call_id] = run
         try:
             return await self._watched(run, request, (spawn.timeout_ms + spawn.grace_ms) / 1000)
@@ -113,9 +117,9 @@ class RootCommands:
             self.end(call_id, disk_exceeded=disk_exceeded)
 
 
-def _request(spawn: Spawn, capabilities: tuple[Capability, ...]) -> bytes:
+def _request(spawn: Spawn, capabilities: tuple[Capability, ...], key: bytes) -> bytes:
     body = spawn.body()
-    return struct.pack("<IIQ", len(body), 0, mask_of(capabilities)) + body
+    return struct.pack("<IIQ", len(body), 0, mask_of(capabilities)) + key + body
 
 
 class _Kept:
@@ -145,9 +149,11 @@ class _Kept:
 
 
 class _Run:
-    """The records of one command, as they come. They are ours, but they come out of the container."""
+    """The records of one command, as they come. They are its keeper's, but they come out of the container:
+    each carries a tag that only those who have the key can make, and that is good for its place alone.
+    """
 
-    def __init__(self, output_bytes: int) -> None:
+    def __init__(self, output_bytes: int, key: bytes) -> None:
         self.done: asyncio.Future[Completed] = asyncio.get_running_loop().create_future()
         self.done.add_done_callback(lambda future: future.cancelled() or future.exception())
         self.attachment: Attachment | None = None
@@ -155,6 +161,8 @@ class _Run:
         self.disk_exceeded = False
         self.left_behind = False
         """Some of its descent could not be ended."""
+        self._key = key
+        self._records = 0
         self._buffer = bytearray()
         self._streams = {_OUT: _Kept(output_bytes), _ERR: _Kept(output_bytes)}
 
@@ -169,15 +177,20 @@ class _Run:
             self.greeted = True
         at = 0
         while len(self._buffer) - at >= _RECORD.size:
-            kind, length = _RECORD.unpack_from(self._buffer, at)
-            if length > _RECORD_MAX or kind not in (_OUT, _ERR, _ENDED):
-                raise WireError("the sandbox broke the protocol: a record of a root command of no kind")
+            kind, length, tag = _RECORD.unpack_from(self._buffer, at)
+            if length > _RECORD_MAX or kind not in (_OUT, _ERR, _ENDED) or tag != self._tag(kind, length):
+                raise WireError("the sandbox broke the protocol: a record that no keeper wrote")
             if len(self._buffer) - at - _RECORD.size < length:
                 break
             start = at + _RECORD.size
             at = start + length
+            self._records += 1
             self._take(kind, bytes(self._buffer[start:at]))
         del self._buffer[:at]
+
+    def _tag(self, kind: int, length: int) -> bytes:
+        place = struct.pack("<QII", self._records, kind, length)
+        return hashlib.sha256(self._key + place).digest()[:8]
 
     def _take(self, kind: int, payload: bytes) -> None:
         if self.done.done():

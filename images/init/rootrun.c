@@ -30,9 +30,9 @@ enum { END_TIMED_OUT = 1, END_CANCELLED = 2, END_OOM = 4, END_NEVER_BEGAN = 8, E
 
 static const char GREETING[16] = "usermode-root-1\n";
 
-struct asked { uint32_t length, zero; uint64_t capabilities; };   /* then a spawn's bytes */
+struct asked { uint32_t length, zero; uint64_t capabilities; uint8_t key[16]; };   /* then a spawn's bytes */
 
-struct record { uint32_t kind, length; };   /* then that many bytes */
+struct record { uint32_t kind, length; uint64_t tag; };   /* then that many bytes */
 
 struct end {
     int32_t status, error;   /* as waitpid gave it; why it never began, an errno */
@@ -42,6 +42,8 @@ struct end {
 
 static uint8_t request[REQUEST_MAX];
 static struct spawn_request ask;
+static uint8_t key[16];
+static uint64_t records;
 static struct { size_t length, at; uint8_t bytes[sizeof(struct record) + 65536]; } out;
 
 static bool take(void *to, size_t size) {
@@ -133,8 +135,18 @@ static _Noreturn void become_root_command(uint64_t capabilities, int go, int tol
     _exit(126);
 }
 
+/* The tag says that the record is the keeper's, and which one: a runtime may let root open this process's descriptors. */
 static void record(uint32_t kind, size_t length) {
     struct record head = {.kind = kind, .length = (uint32_t)length};
+    uint8_t digest[32];
+    struct sha256 s;
+    sha256_init(&s);
+    sha256_update(&s, key, sizeof key);
+    sha256_update(&s, (const uint8_t *)&records, sizeof records);
+    sha256_update(&s, (const uint8_t *)&head, offsetof(struct record, tag));
+    sha256_final(&s, digest);
+    memcpy(&head.tag, digest, sizeof head.tag);
+    records++;
     memcpy(out.bytes, &head, sizeof head);
     out.length = sizeof head + length;
     out.at = 0;
@@ -274,6 +286,7 @@ int root_run(void) {
     signal(SIGPIPE, SIG_IGN);
     if (write(1, GREETING, sizeof GREETING) != sizeof GREETING) return 1;
     if (!take(&asked, sizeof asked) || asked.length > sizeof request || !take(request, asked.length)) return 1;
+    memcpy(key, asked.key, sizeof key);
     if (!spawn_parse(request, asked.length, &ask) || asked.zero) never_began(EINVAL);
     calls_init();   /* the counter of what was killed for memory */
     proc_init();
