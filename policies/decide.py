@@ -104,19 +104,17 @@ def _allowed(policy: Policy, facts: Facts) -> Decision | None:
             return Decision("allow", describe_rule(number, rule), rule.reason)
     if facts.parsed is None or not facts.parsed.commands:
         return None
-    used: dict[str, str] = {}
+    used: dict[int, Rule] = {}
     for words in facts.parsed.commands:
         for number, rule in rules:
-            if (
-                rule.when.command
-                and covers(rule.when.command, words)
-                and surely_applies(rule, facts, command=False)
-            ):
-                used[describe_rule(number, rule)] = rule.reason
+            covered = rule.when.command is not None and covers(rule.when.command, words)
+            if covered and surely_applies(rule, facts, command=False):
+                used.setdefault(number, rule)
                 break
         else:
             return None
-    return Decision("allow", " and ".join(used), " ".join(used.values()))
+    names = " and ".join(describe_rule(number, rule) for number, rule in used.items())
+    return Decision("allow", names, " ".join(dict.fromkeys(rule.reason for rule in used.values())))
 
 
 def _unmatched(policy: Policy, facts: Facts) -> Decision:
@@ -130,30 +128,34 @@ def _unmatched(policy: Policy, facts: Facts) -> Decision:
 
 def surely_applies(rule: Rule, facts: Facts, *, command: bool = True) -> bool:
     """For allow: every condition holds of a value with one clear reading."""
-    when = rule.when
     if rule.syscall not in ("*", facts.request.syscall):
         return False
+    when = rule.when
     if when.path is not None and (facts.path is None or not path_matches(when.path, facts.path)):
         return False
     if when.host is not None and (facts.host is None or not host_matches(when.host, facts.host)):
         return False
-    if when.command is None or not command:
+    words = when.command
+    if words is None or not command:
         return True
     commands = facts.parsed.commands if facts.parsed is not None else None
-    return bool(commands) and all(covers(when.command, words) for words in commands or ())
+    return commands is not None and all(covers(words, one) for one in commands)
 
 
 def may_apply(rule: Rule, facts: Facts) -> bool:
     """For deny and ask: no condition can be ruled out; one on a value the request does not have can."""
-    when, request = rule.when, facts.request
-    if rule.syscall not in ("*", request.syscall):
+    if rule.syscall not in ("*", facts.request.syscall):
         return False
-    if when.path is not None and request.path is None:
-        return False
-    if when.path is not None and facts.path is not None and not path_matches(when.path, facts.path):
-        return False
-    if when.host is not None and request.host is None:
-        return False
-    if when.host is not None and facts.host is not None and not host_matches(when.host, facts.host):
-        return False
-    return when.command is None or (facts.parsed is not None and may_mean(when.command, facts.parsed))
+    when = rule.when
+    if when.path is not None:
+        if facts.request.path is None:
+            return False
+        if facts.path is not None and not path_matches(when.path, facts.path):
+            return False
+    if when.host is not None:
+        if facts.request.host is None:
+            return False
+        if facts.host is not None and not host_matches(when.host, facts.host):
+            return False
+    words = when.command
+    return words is None or (facts.parsed is not None and may_mean(words, facts.parsed))

@@ -221,15 +221,14 @@ def _grammar_reading(text: str) -> tuple[Words, ...] | None:
 
 
 def _word(node: Node) -> str | None:
-    kind, children = node.type, node.children
-    text = (node.text or b"").decode()
-    if kind in ("word", "number") and not children:
-        return text
+    kind = node.type
+    if kind in ("word", "number"):
+        return None if node.child_count else (node.text or b"").decode()
     if kind == "raw_string":
-        return text[1:-1]
-    if kind == "string" and all(child.type in ('"', "string_content") for child in children):
-        return text[1:-1]
+        return (node.text or b"").decode()[1:-1]
+    if kind == "string" and all(child.type in ('"', "string_content") for child in node.children):
+        return (node.text or b"").decode()[1:-1]
     if kind in ("command_name", "concatenation"):
-        parts = [_word(child) for child in children]
+        parts = [_word(child) for child in node.children]
         return None if None in parts else "".join(part for part in parts if part is not None)
     return None
