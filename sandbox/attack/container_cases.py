@@ -119,7 +119,13 @@ for major, minor in ((259, 0), (8, 0), (254, 0), (1, 1), (1, 11), (10, 232), (10
         path = f"/tmp/device-{major}-{minor}-{kind}"
         if os.path.lexists(path):
             os.unlink(path)
-        tried(f"made device {major}:{minor}", os.mknod, path, kind | 0o666, os.makedev(major, minor))
+        try:
+            os.mknod(path, kind | 0o666, os.makedev(major, minor))
+            # A node of gVisor's is a name in its own kernel. It has to lead somewhere to be anything.
+            if os.uname().release != "4.4.0" or (opened(path, os.O_RDONLY), (major, minor) != (10, 229))[1]:
+                done.append(f"made device {major}:{minor}")
+        except OSError:
+            pass
 done[:] = sorted(set(done))
 """
 )

@@ -131,7 +131,8 @@ async def forged(target: Target) -> Sequence[str]:
 
 WIRE = Program(
     """
-for number in range(16):
+gvisor = os.uname().release == "4.4.0"  # there, one's own calls' pipes are one's own
+for number in range(2 if gvisor else 16):
     for flags in (os.O_RDONLY, os.O_WRONLY):
         path = f"/proc/1/fd/{number}"
         try:
@@ -174,8 +175,8 @@ tried("renamed its directory", os.rename, "/.usermode", "/.gone")
             await asyncio.sleep(0.1)
             done = await box.run(Command(("echo", "fine"), cwd="/"))
             return achieved if done.stdout == b"fine\n" else [*achieved, "it does not answer"]
-        except SandboxGone as error:
-            return [f"the session was ended by its guest: {error}"]
+        except SandboxGone:
+            return []  # a guest may end its own session; what counts is that the host is told
 
 
 async def frames(target: Target) -> Sequence[str]:

@@ -41,12 +41,7 @@ for pid in (1, sibling.pid):
         if libc.ptrace(request, pid, 0, 0) == 0:
             done.append(f"traces process {'1' if pid == 1 else 'beside it'}")
             break
-for name in ("mem", "environ", "maps", "auxv"):
-    try:
-        if open(f"/proc/1/{name}", "rb").read(1):
-            done.append(f"read /proc/1/{name}")
-    except OSError:
-        pass
+tried("opened the memory of process 1", opened, "/proc/1/mem", os.O_RDONLY)
 sibling.kill()
 """
 )
