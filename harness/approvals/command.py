@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise, product
 
 from harness.syscalls.base import Refused, resolve
 from harness.visible import visible
@@ -24,6 +26,20 @@ MAX_FILES = 64
 MAX_BYTES = 64 << 20
 """Read of all named files together; beyond that size and time stand for the content."""
 _CHUNK = 1 << 20
+_HIDES = frozenset("$`*?[~")
+"""In a line without a clear reading these stand for names that are not in it."""
+_GOES_TO = frozenset({"cd", "pushd", "-C", "--directory"})
+_IMPLIED = {
+    **dict.fromkeys(("make", "gmake"), ("GNUmakefile", "makefile", "Makefile")),
+    **dict.fromkeys(("npm", "npx", "pnpm", "yarn", "node"), ("package.json",)),
+    **dict.fromkeys(("pytest", "py.test", "tox"), ("conftest.py", "pyproject.toml", "pytest.ini", "tox.ini")),
+    "pip": ("setup.py", "pyproject.toml"),
+    "cargo": ("Cargo.toml", "build.rs"),
+    "just": ("justfile",),
+    "cmake": ("CMakeLists.txt",),
+}
+"""What a program reads without being told; the usual ones, not all."""
+_QUOTED = re.compile(r"""'([^'\n]+)'|"([^"\n]+)\"""")
 _BREAKS = re.compile(r"[\s;|&()<>`{}]+")
 _MADE_UP = ("/proc/", "/sys/", "/dev/")
 """What the kernel says anew each time it is read; a command that names it is asked about every time."""
@@ -98,26 +114,39 @@ def lasting(command: str) -> bool:
 
 def _paths(command: str, cwd: str, *, programs: bool) -> tuple[list[str], bool]:
     """Absolute paths that words of the command may name, at most MAX_FILES, and whether those are all."""
-    commands = parse(command).commands or (_loose(command),)
+    commands = parse(command).commands
+    whole = commands is not None or _HIDES.isdisjoint(command)
+    places = [cwd]
+    names: dict[str, None] = {}
     found: dict[str, None] = {}
-    for words in commands:
+    for words in commands or (_loose(command),):
+        for before, word in pairwise(("", *words)):
+            names.update(dict.fromkeys(_names(before, word)))
+            if before in _GOES_TO:
+                with suppress(Refused):
+                    places.append(resolve(word, places[-1]))
         if programs and words and "/" not in words[0]:
             found.update(dict.fromkeys(f"{place}/{words[0]}" for place in _PATH))
-        for word in words:
-            # `--file=x` and `@x` name x; the word itself may be a name just as well.
-            for name in {word, word.rpartition("=")[2], word.lstrip("@")}:
-                try:
-                    found[resolve(name, cwd)] = None
-                except Refused:
-                    continue
-    found.pop(cwd, None)
-    paths = list(found)
-    return paths[:MAX_FILES], len(paths) <= MAX_FILES
+    for name, place in product(names, dict.fromkeys(places)):
+        with suppress(Refused):
+            found[resolve(name, place)] = None
+    paths = [path for path in found if path not in places]
+    return paths[:MAX_FILES], whole and len(paths) <= MAX_FILES
+
+
+def _names(before: str, word: str) -> tuple[str, ...]:
+    """What a word may stand for: itself, what follows `=` or `@`, what a program reads by itself."""
+    implied = _IMPLIED.get(word.rpartition("/")[2], ())
+    if before == "-m":
+        module = word.replace(".", "/")
+        implied = (f"{module}.py", f"{module}/__main__.py")
+    return tuple(dict.fromkeys((word, word.rpartition("=")[2], word.lstrip("@"), *implied)))
 
 
 def _loose(command: str) -> Words:
     """The words of a line that has no clear reading: too many are only looked up in vain."""
-    return tuple(word for word in _BREAKS.split(bare(command)) if word)
+    quoted = [one or other for one, other in _QUOTED.findall(command)]
+    return (*(word for word in _BREAKS.split(bare(command)) if word), *quoted)
 
 
 async def _digest(box: Sandbox, path: str, left: int) -> tuple[str | None, int]:

@@ -379,7 +379,10 @@ async def test_what_a_command_prints_or_says_of_approvals_changes_nothing(make_s
         ("git -c core.pager=sh log", "minutes"),
         ("./build.sh", "minutes"),
         ("true && false", "minutes"),
-        ("echo $HOME", "minutes"),
+        ("echo x > log", "minutes"),
+        ("echo $HOME", "once"),
+        ("for f in *.sh; do sh $f; done", "once"),
+        ("sh `cat which`", "once"),
         ("echo \u202e fdp", "once"),
         ("echo \u3164", "once"),
         ("echo " + " ".join(f"w{number}" for number in range(100)), "once"),
@@ -422,3 +425,33 @@ async def test_what_the_kernel_makes_up_is_not_bound_and_so_asked_about_every_ti
     await run.turn()
     assert person.asked[0].offers == ("once",)
     assert "not bound" in dict(person.asked[0].facts)
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        ("cd sub && sh run.sh", "sub/run.sh"),
+        ("cd sub; sh 'a name.sh' > log", "sub/a name.sh"),
+        ("make -C sub", "sub/Makefile"),
+        ("make", "Makefile"),
+        ("npm test", "package.json"),
+        ("python -m tool.build", "tool/build.py"),
+        ("cat --rcfile=rc.sh", "rc.sh"),
+        ('sh "a b.sh"', "a b.sh"),
+        ("./tool", "tool"),
+        ("sh /workspace/./x/../run.sh", "run.sh"),
+    ],
+)
+async def test_a_file_that_a_command_names_in_any_way_is_bound(make_session, command, path):
+    """What was allowed for the session is asked about again once that file has changed."""
+    person = Says(Reply(True, "session"), NO)
+    change = ("write", {"path": path, "content": "changed"})
+    run = make_session(
+        [calls(bash(command)), calls(change), calls(bash(command)), "done"],
+        policy=policy_with(ASK),
+        prompter=person,
+        files={f"/workspace/{path}": "as it was", "/workspace/sub/.keep": ""},
+    )
+    await run.turn()
+    assert f"/workspace/{path} sha256:" in " ".join(value for _, value in person.asked[0].facts)
+    assert len(person.asked) == 2
