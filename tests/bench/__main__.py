@@ -24,6 +24,7 @@ from tests.bench import (
     exec_throughput,
     files,
     flood,
+    gvisor,
     idle,
     report,
     session_start,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "workspace": workspace.measure,
     "cli": command_line.measure,
     "decisions": decisions.measure,
+    "gvisor": gvisor.measure,
 }
 
 BUSY = 0.7

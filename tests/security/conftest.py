@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -10,9 +11,26 @@ from typing import Any
 import pytest
 
 from policies import Policy, load
-from sandbox import Command, Completed, Sandbox, SandboxSpec, open_sandbox
+from sandbox import Command, Completed, Sandbox, SandboxSpec, lifecycle, open_sandbox
+from sandbox.engine import Engine
+from sandbox.runtime import Runtime
 
 Opener = Callable[..., AbstractAsyncContextManager[Sandbox]]
+RUNTIME: Runtime = "runsc" if os.environ.get("USERMODE_TEST_RUNTIME") == "runsc" else "runc"
+"""Of every session that these tests open: `make test GVISOR=1` runs them on gVisor, too."""
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """What these tests run on. Where gVisor differs a test says what holds there instead."""
+    usable = lifecycle.usable
+
+    async def ours(engine: Engine, asked: Runtime | None, policy: Policy) -> Runtime:
+        return await usable(engine, asked or RUNTIME, policy)
+
+    if RUNTIME != "runc":
+        monkeypatch.setattr(lifecycle, "usable", ours)
+    return RUNTIME
 
 
 def policy_with(name: str = "strict", **limits: Any) -> Policy:
