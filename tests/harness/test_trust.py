@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from boot_double import Started
 from typer.testing import CliRunner
 
 from harness.cli import app
@@ -194,3 +195,16 @@ def test_at_a_terminal_only_a_typed_yes_is_one(
     child.close()
     assert (child.exitstatus == 0) is trusted
     assert (in_force(STRICT, project, home)[0] == STRICT) is not trusted
+
+
+async def test_a_session_runs_under_the_trusted_file_and_its_journal_says_so(tmp_path: Path) -> None:
+    started = Started(tmp_path)
+    (started.workspace / PROJECT_FILE).write_text(LOOSE)
+    trust(started.home, started.workspace)
+    started.says("Done.")
+    await started.run()
+    assert started.journal[0].policy["limits"]["memory_mb"] == 9000
+    assert started.machine.opened[0].policy.container.seccomp == "debug"
+    said = [entry for entry in started.journal if entry.kind == "notice" and entry.code == "policy"]
+    assert [entry.level for entry in said] == ["info"] * 4
+    assert "container.seccomp: debug" in said[1].text + said[2].text + said[3].text
