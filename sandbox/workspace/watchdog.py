@@ -98,7 +98,8 @@ class Watchdog:
         assert self._task is not None
         self._task.cancel()
         [outcome] = await asyncio.gather(self._task, return_exceptions=True)
-        if isinstance(outcome, Exception):
+        # What is gone went with its container, and nothing grows there any more.
+        if isinstance(outcome, Exception) and not isinstance(outcome, FileNotFoundError):
             raise outcome
 
     async def _guard(self) -> None:
