@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 STATUS = "/proc/self/status"
 MOUNTS = "/proc/self/mountinfo"
 NETWORK = "/proc/net/dev"
+_TOLD = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -36,7 +38,7 @@ class Mount:
     kind: str
     options: frozenset[str]
     """Of this mount."""
-    own: Mapping[str, str]
+    own: frozenset[str]
     """Of the file system."""
 
     @property
@@ -53,23 +55,24 @@ def _mount(line: str) -> Mount:
     fields, kinds = place.split(" "), system.split(" ")
     if not separator or len(fields) < 6 or len(kinds) < 3:
         raise ValueError(f"no line of a mount table: {line[:100]!r}")
-    own = (option.partition("=") for option in kinds[2].split(","))
     return Mount(
         point=_plain(fields[4]),
         root=_plain(fields[3]),
         kind=kinds[0],
         options=frozenset(fields[5].split(",")),
-        own={name: value for name, _, value in own},
+        own=frozenset(kinds[2].split(",")),
     )
 
 
 def _plain(path: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), path)
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), path) if "\\" in path else path
 
 
-def status(text: str) -> dict[str, Sequence[str]]:
-    """The words after each name."""
-    return {name: value.split() for name, _, value in (line.partition(":") for line in text.splitlines())}
+@lru_cache(maxsize=2)
+def status(text: str) -> Mapping[str, Sequence[str]]:
+    """The words after each name that tells who a process is and what it may do."""
+    rows = (line.partition(":") for line in text.splitlines() if line.startswith(_TOLD))
+    return {name: value.split() for name, _, value in rows}
 
 
 def network_devices(text: str) -> set[str]:

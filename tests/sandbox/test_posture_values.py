@@ -40,7 +40,7 @@ def test_hostile_answers_are_answers_or_one_typed_error(data: bytes):
 def test_a_mount_is_read_with_its_escapes_and_both_kinds_of_options():
     (mount,) = mounts("1 2 0:3 /null /a\\040b ro,nosuid master:1 - tmpfs none rw,size=4k")
     assert (mount.point, mount.root, mount.kind, mount.read_only) == ("/a b", "/null", "tmpfs", True)
-    assert mount.own["size"] == "4k"
+    assert mount.own == {"rw", "size=4k"}
     with pytest.raises(ValueError, match="mount table"):
         mounts("nonsense")
 
