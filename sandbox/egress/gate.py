@@ -27,7 +27,7 @@ from sandbox.egress import environment, http, peers, socks, trust, tunnel
 from sandbox.egress.addresses import refused_address
 from sandbox.egress.errors import EgressError, Malformed, Refused, Unreached
 from sandbox.egress.inspection import Inspection
-from sandbox.egress.live import HEAD_S, Live, Traffic, Way
+from sandbox.egress.live import HEAD_S, Live, Pace, Traffic, Way
 from sandbox.egress.peers import Guest, Outside
 from sandbox.egress.questions import Questions
 from sandbox.egress.report import Ask, Attempt, Closed, Decided, Report, Spoken, nobody, printable, unheard
@@ -64,6 +64,7 @@ class Gate:
         self._questions = Questions(ask, policy.sudo.timeout_s)
         self._slots = asyncio.Semaphore(policy.limits.connections)
         self._traffic = Traffic(policy.limits)
+        self._pace = Pace(clock)
         self._live: set[Live] = set()
         self._count = 0
         self._grants: set[tuple[str, int]] = set()
@@ -168,7 +169,7 @@ class Gate:
             error = Unreached("The connection broke off.")
         if isinstance(error, Refused | Malformed):
             rule = error.rule if isinstance(error, Refused) else "malformed"
-            await self._report(Decided(live.attempt, "deny", rule, str(error)))
+            await self._record(Decided(live.attempt, "deny", rule, str(error)))
         if error is not None:
             await _tell(live, error)
         if live.target is not None:
@@ -226,13 +227,13 @@ class Gate:
         else:
             addresses = await self._addresses(name, port, reach)
         live.target = name, port
-        if self._decide(live, name, port).action == "deny":
+        if self._decide(live, name, port).action != "allow":
             # The user changed his mind while the name was looked up.
             raise Refused("revoked", "It is no longer allowed.")
         shown = ", ".join(addresses[: peers.CANDIDATES]) if addresses else None
         if shown is None and open_one is not None:
             shown = open_one.address
-        await self._report(Decided(attempt, "allow", reach.rule, reach.reason, shown))
+        await self._record(Decided(attempt, "allow", reach.rule, reach.reason, shown))
         return Way(name, port, addresses, reach)
 
     async def connect(self, live: Live, way: Way) -> Outside:
@@ -293,6 +294,11 @@ class Gate:
             else:
                 self._once.add((host, port, exec_id))
         return reach
+
+    async def _record(self, decided: Decided) -> None:
+        """Nothing happens before this has returned, and a record is no way to fill the host's disk."""
+        await self._pace.step()
+        await self._report(decided)
 
     def _decide(self, live: Live, host: str, port: int) -> Reach:
         target = host, port

@@ -154,8 +154,9 @@ class Exchange:
         self._websocket = _wants_websocket(request)
         secrets = live.secrets if live.secrets is not None and live.secrets.binds(upstream.host) else None
         self._secrets, self._mask = secrets, secrets.mask() if secrets is not None else None
-        self._out = bytearray()
+        self._out: list[bytes] = []
         """Of the response, not yet passed on."""
+        self._out_bytes = 0
 
     async def carry(self, path: bytes) -> bool:
         """Carry it; whether another request may follow on the same connection."""
@@ -278,11 +279,13 @@ class Exchange:
                 return False
             else:
                 raise Unreached("The other side broke off.")
-            if len(self._out) >= FLUSH_BYTES:
+            if self._out_bytes >= FLUSH_BYTES:
                 await self._flush()
 
     def _pass_on(self, event: h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage) -> None:
-        self._out += self._server.send(event) or b""
+        if piece := self._server.send(event):
+            self._out.append(piece)
+            self._out_bytes += len(piece)
 
     def _pass_on_data(self, data: bytes) -> None:
         if data:
@@ -297,8 +300,9 @@ class Exchange:
         if self._out:
             # From here on an error of ours would be read as a part of the response.
             self._live.answer = None
-            data = bytes(self._out)
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
+            self._out_bytes = 0
             await self._live.guest.send(data)
 
     async def _switch(self) -> None:

@@ -40,6 +40,25 @@ class Traffic:
         self.bytes_in += size
 
 
+class Pace:
+    """How fast a session decides, as each decision is a record on the host: at once for a good many, then
+    steadily."""
+
+    AT_ONCE = 5000
+    PER_SECOND = 50
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._last = clock, clock()
+        self._left = float(self.AT_ONCE)
+
+    async def step(self) -> None:
+        now = self._clock()
+        self._left = min(self.AT_ONCE, self._left + (now - self._last) * self.PER_SECOND) - 1
+        self._last = now
+        if self._left < 0:
+            await asyncio.sleep(-self._left / self.PER_SECOND)
+
+
 @dataclass(frozen=True)
 class Way:
     """Where an allowed connection goes."""

@@ -11,6 +11,8 @@ from sandbox.egress.report import Ask, Attempt
 
 REMEMBERED = 1000
 """Refusals that are kept in mind, so that a program that tries again does not ask again."""
+AT_ONCE = 16
+"""Questions of one session that may wait for the user."""
 LATE_S = 2.0
 """Whoever asks has a clock of his own, which ends first and knows better what to say."""
 
@@ -38,6 +40,8 @@ class Questions:
         if key in self._refused:
             return self._refused[key]
         question = self._open.get(key)
+        if question is None and len(self._open) >= AT_ONCE:
+            return "Too many questions wait for the user already."
         if question is None:
             question = _Question(asyncio.ensure_future(self._answer(attempt, decision)))
             self._open[key] = question

@@ -9,9 +9,11 @@ import pytest
 from gate_world import World, get
 from test_gate_answers import endless
 
-from sandbox.egress import Gate
+from sandbox.egress import Attempt, Gate
 from sandbox.egress import gate as gate_module
 from sandbox.egress import http as http_module
+from sandbox.egress.live import Pace
+from sandbox.egress.questions import AT_ONCE
 
 
 async def test_so_many_connections_at_once_and_one_more_waits(
@@ -121,6 +123,36 @@ async def test_a_session_moves_so_much_and_no_more(world: World, limit: str) -> 
     assert limit in world.closed[-1].why
     assert (taken if limit == "egress_mb" else got) < 2 * half
     assert sum(told.bytes_out for told in world.closed) <= (1 << 20 if limit == "egress_mb" else 1 << 30)
+
+
+async def test_decisions_are_recorded_no_faster_than_the_host_can_keep_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "AT_ONCE", 5)
+    monkeypatch.setattr(Pace, "PER_SECOND", 0.001)
+    server = await world.serve()
+    gate = world.gate(allow=(f"allowed.test:{server.port}",))
+    client = await world.dial(gate)
+    await client.say(get(f"http://allowed.test:{server.port}/") * 20)
+    await asyncio.sleep(0.2)
+    assert len(world.decided) == len(server.heard) == 5
+
+
+async def test_a_program_does_not_flood_the_user_with_questions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def thinks(attempt: Attempt) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    world.answer = thinks
+    gate = world.gate(ask=True)
+    for number in range(40):
+        await (await world.dial(gate)).say(get(f"http://n{number}.wild.test/"))
+    while len(world.decided) < 40 - AT_ONCE:
+        await asyncio.sleep(0.01)
+    assert len(world.asked) == AT_ONCE
+    assert "Too many questions" in world.decided[-1].reason
 
 
 async def test_a_program_that_does_not_read_holds_nothing_but_its_own_window(world: World) -> None:
