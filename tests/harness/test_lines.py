@@ -120,8 +120,9 @@ def test_questions_grants_and_connections_are_told_and_cannot_act_on_a_screen(ev
 
 def test_the_models_reason_is_told_last_as_its_own_words_and_cut() -> None:
     shown = [line.text for line in lines(EVENTS[1])]
-    assert shown[-1].startswith("  the model says: “")
-    assert len(shown[-1]) < 2000
+    assert shown[-2].startswith("  the model says: “")
+    assert len(shown[-2]) < 2000
+    assert shown[-1].startswith("  waits 1.0 s for an answer")
 
 
 def test_an_answer_says_its_code() -> None:
