@@ -1,4 +1,4 @@
-"""What gVisor costs, beside runc: sessions, commands, files. Nothing where the engine has none that will do."""
+"""What gVisor costs, beside runc: sessions, commands, files. Nothing where the engine has none to use."""
 
 from __future__ import annotations
 
