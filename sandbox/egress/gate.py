@@ -167,16 +167,20 @@ class Gate:
             error = failure
         except ConnectionError:
             error = Unreached("The connection broke off.")
+        except asyncio.CancelledError:
+            await self._close(live, "the session ended")
+            raise
         if isinstance(error, Refused | Malformed):
             rule = error.rule if isinstance(error, Refused) else "malformed"
             await self._record(Decided(live.attempt, "deny", rule, str(error)))
         if error is not None:
             await _tell(live, error)
+        await self._close(live, str(error) if error is not None else "done")
+
+    async def _close(self, live: Live, why: str) -> None:
         if live.target is not None:
-            why = str(error) if error is not None else "done"
-            await self._report(
-                Closed(live.number, live.bytes_out, live.bytes_in, round(live.duration_s(), 6), why)
-            )
+            moved = live.bytes_out, live.bytes_in
+            await self._report(Closed(live.number, *moved, round(live.duration_s(), 6), why))
 
     async def _carry(self, live: Live) -> None:
         try:

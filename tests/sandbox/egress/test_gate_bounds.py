@@ -57,6 +57,17 @@ async def test_a_connection_on_which_nothing_moves_is_closed(world: World) -> No
     assert "limits.idle_s" in world.closed[0].why
 
 
+async def test_what_is_open_when_the_session_ends_is_recorded_with_what_it_moved(world: World) -> None:
+    server = await world.serve(endless)
+    gate = world.gate(allow=(f"allowed.test:{server.port}",))
+    client = await (await world.dial(gate)).say(get(f"http://allowed.test:{server.port}/"))
+    await client.head()
+    client.served.cancel()
+    await asyncio.gather(client.served, return_exceptions=True)
+    assert client.served.cancelled()
+    assert [(told.why, told.bytes_in > 0) for told in world.closed] == [("the session ended", True)]
+
+
 async def test_a_server_that_never_answers_is_a_timeout(world: World) -> None:
     async def mute(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
