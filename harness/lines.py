@@ -137,8 +137,8 @@ def _asked(event: ApprovalAsked) -> Iterator[Line]:
     yield from (Line("notice", f"  {bounded(label)}: {bounded(value)}") for label, value in event.facts)
     if event.said:
         yield Line("output", f"  the model says: “{bounded(event.said, 200)}”")
-    wait = f"  waits {duration(event.timeout_s)} for an answer, here or from another terminal (usermode approvals)"
-    yield Line("output", wait)
+    wait = f"  waits {duration(event.timeout_s)} for an answer"
+    yield Line("output", f"{wait}, here or from another terminal (usermode approvals)")
 
 
 def _answered(event: ApprovalAnswered) -> Line:
