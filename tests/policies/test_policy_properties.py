@@ -142,7 +142,7 @@ def test_deny_beats_ask_beats_allow(rules: list[Rule], request: Request) -> None
         assert decided.action == max(spoke, key=RANK.__getitem__)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(POLICIES, POLICIES, REQUESTS, st.sampled_from(HOSTS), st.sampled_from(PORTS))
 def test_a_projects_file_allows_nothing_that_the_policy_does_not(
     base: Policy, project: Policy, request: Request, host: str, port: int
@@ -155,6 +155,7 @@ def test_a_projects_file_allows_nothing_that_the_policy_does_not(
     assert tighten(policy, project).policy.model_copy(update={"rules": policy.rules}) == policy
 
 
+@settings(max_examples=60)
 @given(POLICIES, POLICIES)
 def test_a_projects_file_widens_no_setting(base: Policy, project: Policy) -> None:
     policy = tighten(base, project).policy

@@ -126,7 +126,7 @@ def test_bash_runs_exactly_what_was_read(bash: Oracle, loop: asyncio.Runner) -> 
     tried: Counter[str] = Counter()
 
     @settings(
-        max_examples=60,
+        max_examples=35,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
@@ -143,8 +143,8 @@ def test_bash_runs_exactly_what_was_read(bash: Oracle, loop: asyncio.Runner) -> 
             tried.update(sign for sign in ("&&", "||", ";", "|", "\n", "'", '"') if sign in line)
 
     batch()
-    assert tried["lines"] > 500
-    assert min(tried.values()) > 20
+    assert tried["lines"] > 250
+    assert min(tried.values()) > 10
 
 
 def test_a_naive_reading_is_found_out(bash: Oracle, loop: asyncio.Runner) -> None:
