@@ -13,7 +13,7 @@ from functools import lru_cache
 STATUS = "/proc/self/status"
 MOUNTS = "/proc/self/mountinfo"
 NETWORK = "/proc/net/dev"
-_TOLD = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp")
+_TOLD = ("Pid", "Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 

@@ -16,9 +16,9 @@ from policies.schema import Container
 from sandbox import SandboxSpec, open_sandbox
 from sandbox.engine import Engine
 from sandbox.errors import SandboxRefused
-from sandbox.posture.compare import kernel
+from sandbox.posture.compare import identity, kernel
 from sandbox.posture.expected import Expected
-from sandbox.posture.facts import Answer
+from sandbox.posture.facts import STATUS, Answer
 from sandbox.runtime import GVisor, Runtime, arguments_of, dated, gvisor, usable
 
 SET_UP = ("--network=none", "--platform=systrap", "--oci-seccomp", "--overlay2=none")
@@ -165,3 +165,12 @@ def test_a_kernel_that_cannot_run_ls_is_seen_by_what_it_does_whatever_its_age(
     want = cast("Expected", SimpleNamespace(runtime="runsc", kernel="6.1.0", machine="x86_64"))
     found = defaultdict(lambda: Answer(error), {"r /proc/version": Answer(0, b"Linux version 4.4.0")})
     assert len([one for one in kernel(want, found) if "ls and stat" in one]) == differences
+
+
+@pytest.mark.parametrize(
+    ("runtime", "pid", "differences"), [("runsc", 1, 0), ("runsc", 7, 1), ("runc", 1, 1)]
+)
+def test_only_gvisors_pid_1_may_be_root_in_name(runtime: Runtime, pid: int, differences: int) -> None:
+    want = cast("Expected", SimpleNamespace(runtime=runtime, uid=1000, gid=1000))
+    text = f"Name:\tinit\nPid:\t{pid}\nUid:\t0\t1000\t0\t1000\nGid:\t1000\t1000\t1000\t1000\nGroups:\t1000\n"
+    assert len(list(identity(want, {f"r {STATUS}": Answer(0, text.encode())}))) == differences
