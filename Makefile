@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz engine images clean
+.PHONY: help demo test check bench fuzz walls engine images clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ bench: images ## the numbers, each beside what it is compared with
 
 fuzz: images ## both ends of the wire against hostile bytes
 	@$(BIN)/python -m tests.fuzz
+
+walls: images ## the attacks, tried again, and the table of docs/threat-model.md from what came of them
+	@mkdir -p build
+	-@$(BIN)/python -m harness attack --json --baseline docker > build/walls.jsonl
+	-@$(BIN)/python -m harness attack --json --runtime runsc >> build/walls.jsonl
+	@$(BIN)/python docs/walls build/walls.jsonl
 
 engine: ## a Docker engine that answers; installed from Debian's packages if there is none and you are root (GVISOR=1: and gVisor)
 	@PYTHON=$(PYTHON) sh images/prepare engine
