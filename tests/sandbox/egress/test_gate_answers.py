@@ -19,9 +19,7 @@ async def status(world: World, gate: Gate, url: str, call: str | None = FIRST) -
     return int((await client.done()).split()[1])
 
 
-async def test_a_connection_waits_for_the_answer_and_yes_is_for_that_command_host_and_port(
-    world: World,
-) -> None:
+async def test_a_connection_waits_for_a_yes_which_is_for_that_command_host_and_port(world: World) -> None:
     server, other = await world.serve(), await world.serve()
     world.names["evil.test"] = ["127.0.0.1"]
     gate = world.gate(ask=True)

@@ -273,7 +273,9 @@ async def test_an_answer_before_the_whole_question_reaches_the_program(world: Wo
     assert await client.reader.readexactly(2) == b"no"
 
 
-@pytest.mark.parametrize("junk", [b"\x00\x01", b"SSH-2.0-x\r\n", b"HTTP/1.1 99 x\r\n\r\n", b""])
+@pytest.mark.parametrize(
+    "junk", [b"\x00\x01", b"SSH-2.0-x\r\n", b"HTTP/1.1 99 x\r\n\r\n", b"HTTP/1.1 101 x\r\n\r\n", b""]
+)
 async def test_a_server_that_does_not_speak_http_is_a_bad_gateway(world: World, junk: bytes) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
