@@ -26,6 +26,8 @@ from sandbox.workspace import beneath, secretfiles
 
 MAX_BYTES = 64 << 20
 MAX_FILES = 2000
+MAX_LOOKED_AT = 20_000
+"""Names met on the way, those that are left out included."""
 _NEVER = ("/proc", "/sys", "/dev", "/run", "/var/run")
 _PLACES = ("/workspace", "/tmp")
 
@@ -42,6 +44,7 @@ class Taken:
     left_out: list[str] = field(default_factory=list)
     """`path: reason`."""
     bytes: int = 0
+    looked_at: int = 0
 
     @property
     def digest(self) -> str:
@@ -150,6 +153,9 @@ def _walk(taken: Taken, parent: int, name: str, prefix: str, keep_out: Sequence[
             return
         with os.scandir(here) as entries:
             children = sorted(entry.name for entry in entries)
+        taken.looked_at += len(children)
+        if taken.looked_at > MAX_LOOKED_AT:
+            raise Refused("too_large", f"more than {MAX_LOOKED_AT:,} names in it; ask for a part of it")
         for child in children:
             path = prefix + child
             found = beneath.look(here, child)

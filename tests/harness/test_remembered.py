@@ -13,9 +13,10 @@ from test_control import usermode
 
 from harness.approvals.petition import Petition, Reply, network_petition
 from harness.approvals.remembered import FILE, Remembered, read
-from harness.events import ApprovalAnswered
+from harness.events import ApprovalAnswered, GrantChanged
 from policies import PolicyError, load
 from policies.schema import Limits, Rule, When
+from sandbox.egress import Gate
 from sandbox.memory import MemorySandbox
 
 ASK = Rule(syscall="bash", action="ask", reason="You decide.")
@@ -79,6 +80,21 @@ async def test_an_answer_for_good_is_for_the_policy_it_was_given_under(started):
     fewer = asking().model_copy(update={"limits": Limits(turns=7)})
     await started.run(policy=fewer, prompter=Says(NO))
     assert given(started) == [(True, "grant g1")]
+
+
+async def test_a_host_allowed_for_good_is_open_from_the_start_of_the_next_session(started, monkeypatch):
+    opened = []
+    monkeypatch.setattr(Gate, "grant", lambda gate, host, port, once=False: opened.append((host, port, once)))
+    started.home.mkdir(mode=0o700)
+    Remembered(started.home, load("strict")).keep(network_petition("example.org", 443, ""))
+    started.says("Done.")
+    await started.run()
+    assert opened == [("example.org", 443, False)]
+    [grant] = [entry for entry in started.journal if isinstance(entry, GrantChanged)]
+    assert (grant.what, grant.scope, grant.change) == ("example.org:443", "always", "given")
+    opened.clear()
+    await started.run(policy=load("dev"))
+    assert opened == []
 
 
 async def test_a_rule_that_denies_still_denies_what_was_answered_for_good(started):

@@ -410,6 +410,15 @@ async def test_a_host_path_is_put_only_where_the_session_works(asking, host, to)
     assert person.asked == []
 
 
+@pytest.mark.parametrize(("bound", "value"), [("MAX_FILES", 1), ("MAX_BYTES", 5), ("MAX_LOOKED_AT", 3)])
+async def test_more_than_is_carried_is_no_question(asking, host, monkeypatch, bound, value):
+    monkeypatch.setattr(f"harness.syscalls.host_path.{bound}", value)
+    run, _, person = asking(calls(sudo(host_path=str(host))), policy=may_read(host))
+    await run.turn()
+    assert run.results[0].error == "too_large"
+    assert person.asked == []
+
+
 def test_the_sessions_own_records_are_never_given(tmp_path):
     home = tmp_path / "state"
     (home / "sessions").mkdir(parents=True)
