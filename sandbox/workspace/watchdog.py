@@ -90,8 +90,9 @@ class Watchdog:
         """The most that was ever measured beyond the limit."""
 
     async def __aenter__(self) -> Watchdog:
+        first = os.statvfs(self._path)  # before the tree is summed up: nothing comes in between
         await self._scan()
-        self._task = asyncio.create_task(self._guard(), name="disk watchdog")
+        self._task = asyncio.create_task(self._guard(first), name="disk watchdog")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -102,28 +103,34 @@ class Watchdog:
         if isinstance(outcome, Exception) and not isinstance(outcome, FileNotFoundError):
             raise outcome
 
-    async def _guard(self) -> None:
+    async def _guard(self, first: os.statvfs_result) -> None:
         try:
-            await self._watch()
+            await self._watch(first)
         except OSError as error:
             # Blind is as good as exceeded: nothing runs without a limit.
             await self._exceeded(f"the workspace cannot be watched: {error}")
             raise
 
-    async def _watch(self) -> None:
+    async def _watch(self, first: os.statvfs_result) -> None:
         loop = asyncio.get_running_loop()
-        free = os.statvfs(self._path)
+        blocks, files = first.f_bfree, first.f_ffree
+        at_scan = blocks
         scanned = loop.time()
         while True:
             await asyncio.sleep(_EVERY_S)
             now = os.statvfs(self._path)
-            lost = (free.f_bfree - now.f_bfree) * now.f_frsize
-            names = free.f_ffree - now.f_ffree
+            # From the most that was free since the last scan: what was deleted meanwhile, here or elsewhere,
+            # must not hide as much being written.
+            blocks, files = max(blocks, now.f_bfree), max(files, now.f_ffree)
+            lost = (blocks - now.f_bfree) * now.f_frsize
+            names = files - now.f_ffree
+            freed = (blocks - at_scan) * now.f_frsize
             due = loop.time() - scanned > _SCAN_AT_LEAST_EVERY_S
             if lost > 0 and now.f_bavail * now.f_frsize < _HOST_RESERVE:
                 await self._exceeded("the host's disk is nearly full")
-            if due or self._worth_a_scan(lost, names):
-                free = now
+            if due or freed > self._bytes // _SHARE or self._worth_a_scan(lost, names):
+                blocks, files = now.f_bfree, now.f_ffree
+                at_scan = blocks
                 before = self._last
                 await self._scan()
                 scanned = loop.time()
