@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import http.server
 import json
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -67,8 +69,14 @@ def sudo(**asked: Any) -> dict[str, Any]:
     return {"name": "sudo", "arguments": {"reason": reason, **asked}}
 
 
-def bash(command: str) -> dict[str, Any]:
-    return {"name": "bash", "arguments": {"command": command}}
+def bash(command: str, **more: Any) -> dict[str, Any]:
+    return {"name": "bash", "arguments": {"command": command, **more}}
+
+
+def fetched(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return client.recv(100)
 
 
 class Unattended(CliUser):
@@ -112,6 +120,21 @@ class Unattended(CliUser):
 
         return asyncio.run(said())
 
+    @contextlib.contextmanager
+    def port(self, inside: int) -> Iterator[int]:
+        """`usermode port` while the block runs; the port here."""
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "harness", "port", "last", f"{inside}:0"],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        yield int(process.stdout.readline().partition("127.0.0.1:")[2].split()[0])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        process.stdout.close()
+
     def entries(self, kind: type[Entry]) -> list[Any]:
         return [record.entry for record in read(self.journal.parent) if isinstance(record.entry, kind)]
 
@@ -133,6 +156,7 @@ def test_a_yes_from_another_terminal_does_exactly_what_was_asked_until_it_is_rev
         [fetch],
         [sudo(root={"command": "id -u; cat /proc/self/status | grep CapEff", "cwd": "/"})],
         [bash("find / -xdev -type s 2>/dev/null; cat /proc/net/unix | wc -l")],
+        [bash("python3 -m http.server --bind 127.0.0.1 3000", background=True)],
         [sudo(limits={"turns": 100_000})],
         [fetch],
     )
@@ -150,12 +174,16 @@ def test_a_yes_from_another_terminal_does_exactly_what_was_asked_until_it_is_rev
     user.question("a3")
     assert [grant["what"] for grant in user.say(op="grants")["grants"]] == [host]
     assert user.usermode("revoke", "last", "g1").returncode == 0
+    with user.port(3000) as here:
+        assert b"200 OK" in fetched(here)
+    with pytest.raises(ConnectionRefusedError):
+        fetched(here)
     user.say(op="answer", approval="a3", granted=False)
     out, _ = session.communicate(timeout=60)
     assert session.returncode == 3, out
     results = [outcome.result for outcome in user.entries(CallOutcome)]
-    assert [result.error for result in results] == [None, None, None, None, None, "denied", None]
-    assert [results[at].content.split("\n")[0] for at in (0, 2, 6)] == ["403", "200", "403"]
+    assert [result.error for result in results] == [None, None, None, None, None, None, "denied", None]
+    assert [results[at].content.split("\n")[0] for at in (0, 2, 7)] == ["403", "200", "403"]
     assert results[3].content.startswith("0\nCapEff:\t0000000000000000")
     assert results[4].content.split("\n")[0].isdigit(), "no socket of the host's is in sight"
     assert len(upstream.reached) == 1
