@@ -9,7 +9,7 @@ such a program may do is the sandbox's job.
 from __future__ import annotations
 
 from collections.abc import Set
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from policies.shell import Parsed, Words, flat, flat_words, mentions
 
@@ -189,10 +189,20 @@ def _program(word: str) -> str:
     return word.rsplit("/", 1)[-1]
 
 
+@cache
+def _spellings(options: Words) -> tuple[frozenset[str], frozenset[str]]:
+    """Of some options: every abbreviation of the long ones, and the letters of the short ones."""
+    long = {
+        option[:end] for option in options if option.startswith("--") for end in range(3, len(option) + 1)
+    }
+    return frozenset(long), frozenset(option[1] for option in options if not option.startswith("--"))
+
+
 def _is_option(word: str, refused: Words) -> bool:
     """Whether a word may be one of these options: abbreviated, with its value, or in a cluster."""
+    if not word.startswith("-"):
+        return False
+    long, letters = _spellings(refused)
     if word.startswith("--"):
-        name = word.split("=", 1)[0]
-        return len(name) > 2 and any(option.startswith(name) for option in refused)
-    letters = {option[1] for option in refused if not option.startswith("--")}
-    return word.startswith("-") and not letters.isdisjoint(word[1:])
+        return word.split("=", 1)[0] in long
+    return not letters.isdisjoint(word[1:])
