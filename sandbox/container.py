@@ -88,7 +88,7 @@ class DockerSandbox:
         spawn = replace(self._request(asked, carried=False), stdin=command.stdin)
         call_id = command.call_id or f"{secrets.randbits(64) | 1 << 63:016x}"
         _number(call_id)
-        return await self.root.run(call_id, spawn, self.policy.container.capabilities)
+        return await self.root.run(call_id, spawn, self.policy.container)
 
     async def start(self, command: Command) -> str:
         if command.call_id is not None and command.call_id in self.calls:

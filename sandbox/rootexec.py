@@ -16,8 +16,10 @@ import secrets
 import struct
 from collections.abc import Awaitable, Callable
 
-from policies.schema import Capability
+from policies.filters import seccomp_profile
+from policies.schema import Capability, Container, SeccompProfile
 from sandbox.attach import Attachment
+from sandbox.bpf import assembled
 from sandbox.calls import spawn_error
 from sandbox.channel import Fault
 from sandbox.engine import Engine
@@ -47,8 +49,9 @@ class RootCommands:
         self._lost = lost
         self._running: dict[str, _Run] = {}
         self._used: set[str] = set()
+        self._runtime: str | None = None
 
-    async def run(self, call_id: str, spawn: Spawn, capabilities: tuple[Capability, ...]) -> Completed:
+    async def run(self, call_id: str, spawn: Spawn, container: Container) -> Completed:
         """To its end; nothing of its descent is left then. Cancelling the awaiting task ends it first.
 
         OSError when its directory cannot be entered, Busy, EngineFailed or SandboxRefused when nothing of it
@@ -57,14 +60,24 @@ class RootCommands:
         if call_id in self._used:
             raise SandboxRefused(f"call {call_id} was already executed")
         key = secrets.token_bytes(_KEY_BYTES)
-        request = _request(spawn, capabilities, key)
+        _request(spawn, container.capabilities, key, b"")  # ValueError before anything is used up
         self._used.add(call_id)
+        request = _request(spawn, container.capabilities, key, await self._program(container.seccomp))
         run = _Run(spawn.output_bytes, key)
         self._running[call_id] = run
         try:
             return await self._watched(run, request, (spawn.timeout_ms + spawn.grace_ms) / 1000)
         finally:
             del self._running[call_id]
+
+    async def _program(self, profile: SeccompProfile) -> bytes:
+        """The session's filter, where the engine's exec leaves it out: gVisor's does."""
+        if self._runtime is None:
+            try:
+                self._runtime = str((await self._engine.inspect(self._container))["HostConfig"]["Runtime"])
+            except KeyError:
+                raise SandboxGone("the sandbox is gone: its container has ended") from None
+        return b"" if self._runtime == "runc" else assembled(seccomp_profile(profile), os.uname().machine)
 
     async def _watched(self, run: _Run, request: bytes, most_s: float) -> Completed:
         try:
@@ -117,9 +130,9 @@ class RootCommands:
             self.end(call_id, disk_exceeded=disk_exceeded)
 
 
-def _request(spawn: Spawn, capabilities: tuple[Capability, ...], key: bytes) -> bytes:
+def _request(spawn: Spawn, capabilities: tuple[Capability, ...], key: bytes, program: bytes) -> bytes:
     body = spawn.body()
-    return struct.pack("<IIQ", len(body), 0, mask_of(capabilities)) + key + body
+    return struct.pack("<IIQ", len(body), len(program) // 8, mask_of(capabilities)) + key + program + body
 
 
 class _Kept:

@@ -13,6 +13,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -30,7 +32,7 @@ enum { END_TIMED_OUT = 1, END_CANCELLED = 2, END_OOM = 4, END_NEVER_BEGAN = 8, E
 
 static const char GREETING[16] = "usermode-root-1\n";
 
-struct asked { uint32_t length, zero; uint64_t capabilities; uint8_t key[16]; };   /* then a spawn's bytes */
+struct asked { uint32_t length, filter; uint64_t capabilities; uint8_t key[16]; };   /* then a filter, and a spawn's bytes */
 
 struct record { uint32_t kind, length; uint64_t tag; };   /* then that many bytes */
 
@@ -42,6 +44,8 @@ struct end {
 
 static uint8_t request[REQUEST_MAX];
 static struct spawn_request ask;
+static struct sock_filter filter[BPF_MAXINSNS];   /* where the engine gives a program beside PID 1 none */
+static struct sock_fprog program = {.filter = filter};
 static uint8_t key[16];
 static uint64_t records;
 static struct { size_t length, at; uint8_t bytes[sizeof(struct record) + 65536]; } out;
@@ -125,6 +129,7 @@ static _Noreturn void become_root_command(uint64_t capabilities, int go, int tol
     if (!error && (!groups_of_root() || setresgid(0, 0, 0) || setresuid(0, 0, 0))) error = errno;
     if (!error) error = bound(capabilities);
     if (!error) error = set_capabilities(capabilities);
+    if (!error && program.len && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0)) error = EPERM;
     if (!error) {
         directory = open(ask.cwd, O_PATH | O_DIRECTORY | O_CLOEXEC);
         error = directory < 0 || faccessat(directory, ".", X_OK, 0) ? errno : 0;
@@ -285,9 +290,11 @@ int root_run(void) {
     umask(022);
     signal(SIGPIPE, SIG_IGN);
     if (write(1, GREETING, sizeof GREETING) != sizeof GREETING) return 1;
-    if (!take(&asked, sizeof asked) || asked.length > sizeof request || !take(request, asked.length)) return 1;
+    if (!take(&asked, sizeof asked) || asked.length > sizeof request || asked.filter > BPF_MAXINSNS ||
+        !take(filter, asked.filter * sizeof *filter) || !take(request, asked.length)) return 1;
     memcpy(key, asked.key, sizeof key);
-    if (!spawn_parse(request, asked.length, &ask) || asked.zero) never_began(EINVAL);
+    program.len = (unsigned short)asked.filter;
+    if (!spawn_parse(request, asked.length, &ask)) never_began(EINVAL);
     calls_init();   /* the counter of what was killed for memory */
     proc_init();
     long before = ooms();
