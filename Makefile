@@ -11,9 +11,9 @@ help: ## this list
 demo: images ## an agent mends a real bug, contained (MODEL=provider:model plays it live, BASE_URL=… names its service)
 	@PYTHON=$(BIN)/python docs/demo/run $(MODEL)
 
-test: images ## everything that is promised, tried (GVISOR=1: the attacks on gVisor, too)
+test: images ## everything that is promised, tried (GVISOR=1: contract and attacks on gVisor, too)
 	@$(BIN)/python -m pytest
-	@$(if $(GVISOR),USERMODE_TEST_RUNTIME=runsc $(BIN)/python -m pytest tests/security)
+	@$(if $(GVISOR),USERMODE_TEST_RUNTIME=runsc $(BIN)/python -m pytest tests/contract/test_contract.py tests/security -k 'gvisor or security')
 
 check: $(BIN)/.made ## lint, format and types
 	@$(BIN)/ruff check .
