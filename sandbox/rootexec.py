@@ -30,6 +30,8 @@ from sandbox.protocol import Completed, Rusage
 
 BEYOND_S = 20.0
 """For a command to be ended after its time and grace; then whoever should have done that is given up."""
+LAST_S = 2.0
+"""For the engine to say that the keeper has ended, after its last record."""
 GREETING = b"usermode-root-1\n"
 _KEY_BYTES = 16
 _RECORD = struct.Struct("<II8s")
@@ -105,6 +107,9 @@ class RootCommands:
             async with asyncio.timeout(most_s + BEYOND_S):
                 completed = await run.done
             if not run.left_behind:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LAST_S):
+                        await run.over.wait()  # so that its keeper, too, has gone
                 return completed
         except (TimeoutError, WireError):
             if not run.greeted and run.done.done():
@@ -169,6 +174,7 @@ class _Run:
     def __init__(self, output_bytes: int, key: bytes) -> None:
         self.done: asyncio.Future[Completed] = asyncio.get_running_loop().create_future()
         self.done.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self.over = asyncio.Event()
         self.attachment: Attachment | None = None
         self.greeted = False
         self.disk_exceeded = False
@@ -246,6 +252,7 @@ class _Run:
         self.done.set_result(completed)
 
     def closed(self, reason: str) -> None:
+        self.over.set()
         if self.done.done():
             return
         if self.greeted:
