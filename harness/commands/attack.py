@@ -12,6 +12,7 @@ from typing import Literal, cast
 
 from harness.commands.say import say
 from harness.errors import UsageError
+from harness.lines import counted
 from policies import Policy, load
 from sandbox.attack import Result, attack, known
 from sandbox.attack.elsewhere import ELSEWHERE
@@ -121,4 +122,5 @@ def _summary(name: str, results: Sequence[Result]) -> None:
     breaches = sum(one.outcome == "breached" for one in tried)
     failed = sum(one.outcome == "failed" for one in tried)
     more = f", {failed} could not be carried out" if failed else ""
-    say(f"{name}: {len(tried)} cases, {breaches} breaches{more} ({len(results) - len(tried)} not tried)")
+    said = f"{counted(len(tried), 'case')}, {breaches} breach{'' if breaches == 1 else 'es'}{more}"
+    say(f"{name}: {said} ({len(results) - len(tried)} not tried)")

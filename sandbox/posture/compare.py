@@ -9,60 +9,25 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from errno import EINVAL, ENOENT
 
-from sandbox.hardening import HOME, INIT, WORKSPACE
+from sandbox.posture import known
 from sandbox.posture.expected import Expected
 from sandbox.posture.facts import (
     MOUNTS,
     NETWORK,
     STATUS,
     Answer,
-    Mount,
     entries,
-    mounts,
     network_devices,
     place,
     status,
 )
+from sandbox.posture.mounttable import mount_table
 from sandbox.posture.numbers import numbers
 from sandbox.posture.sweep import ENDED_BY, attempts
 
 AT_NO_AUTOMOUNT = 0x800
 Answers = Mapping[str, Answer]
 Subject = Callable[[Expected, Answers], Iterator[str]]
-
-OURS = frozenset({"/tmp", "/dev/shm", "/etc/hosts", HOME, INIT, WORKSPACE})
-"""Where alone a session's own mounts are, whatever was asked of the engine."""
-ENGINES_OWN = {
-    "/proc": "proc", "/dev": "tmpfs", "/dev/pts": "devpts", "/sys": "sysfs", "/dev/mqueue": "mqueue",
-}  # fmt: skip
-ENGINES_FILES = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
-MASKED = (
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
-    "/sys/devices/virtual/powercap", "/sys/firmware",
-)  # fmt: skip
-ALWAYS_MASKED = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/scsi", "/proc/timer_list", "/sys/firmware")
-"""By the oldest engine that is supported; newer ones mask more of the list above."""
-HELD = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-"""Paths that must be on a read-only mount."""
-SWITCHES = (
-    "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger",
-    "/sys/kernel/uevent_helper", "/proc/1/mem",
-)  # fmt: skip
-UNWRITABLE = ("/", "/etc", "/usr", "/usr/bin", "/var", "/dev", "/sys", "/sys/fs/cgroup", "/.usermode")
-DEVICES = {
-    "full": (1, 7), "null": (1, 3), "random": (1, 8), "tty": (5, 0), "urandom": (1, 9), "zero": (1, 5),
-}  # fmt: skip
-NO_DEVICES = frozenset({"core", "fd", "mqueue", "ptmx", "pts", "shm", "stderr", "stdin", "stdout"})
-GVISORS_OWN = frozenset({("fuse", (10, 229)), ("net", (0, 0))})
-"""Devices of gVisor's kernel, which the host never sees."""
-NULL = (1, 3)
-CANARY = ".usermode-posture"
-
-MEMORY = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-SWAP = ("/sys/fs/cgroup/memory.swap.max", "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
-PIDS = ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max")
-CPU = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 
 
 def identity(want: Expected, found: Answers) -> Iterator[str]:
@@ -95,63 +60,6 @@ def privileges(want: Expected, found: Answers) -> Iterator[str]:
         yield "no seccomp filter is installed"
 
 
-def mount_table(want: Expected, found: Answers) -> Iterator[str]:
-    table = mounts(found[f"r {MOUNTS}"].text)
-    seen = [mount.point for mount in table]
-    yield from (f"two mounts on {point}" for point in sorted(set(seen)) if seen.count(point) > 1)
-    yield from (f"{point} is no place for a mount" for point in want.mounts if not _ours(point))
-    for mount in table:
-        if mount.point == "/":
-            if mount.read_only == want.writable_root:
-                yield f"the root is {'read-only' if mount.read_only else 'writable'}"
-        elif mount.point in want.mounts:
-            yield from _configured(want, mount)
-        else:
-            yield from _of_the_engine(want, mount)
-    yield from (f"nothing is mounted on {point}" for point in sorted({"/", *want.mounts} - set(seen)))
-
-
-def _ours(point: str) -> bool:
-    return point in OURS or point.startswith(f"{WORKSPACE}/")
-
-
-def _configured(want: Expected, mount: Mount) -> Iterator[str]:
-    wanted = want.mounts[mount.point]
-    if wanted.kind == "tmpfs" and mount.kind != "tmpfs":
-        yield f"{mount.point} is {mount.kind}, not tmpfs"
-    if mount.read_only != wanted.read_only:
-        yield f"{mount.point} is {'read-only' if mount.read_only else 'writable'}"
-    if want.runtime == "runc" and (missing := wanted.flags - mount.options):
-        yield f"{mount.point} lacks {', '.join(sorted(missing))}"
-
-
-def _of_the_engine(want: Expected, mount: Mount) -> Iterator[str]:
-    if mount.point in ENGINES_OWN:
-        if mount.kind != ENGINES_OWN[mount.point] and want.runtime == "runc":
-            yield f"{mount.point} is {mount.kind}, not {ENGINES_OWN[mount.point]}"
-        if mount.point == "/sys" and not mount.read_only:
-            yield "/sys is writable"
-        if mount.point == "/dev" and "nosuid" not in mount.options and want.runtime == "runc":
-            yield "/dev lacks nosuid"
-    elif mount.point in ENGINES_FILES:
-        if not mount.read_only and not want.writable_root:
-            yield f"{mount.point} is writable"
-    elif mount.point == "/sys/fs/cgroup" or mount.point.startswith("/sys/fs/cgroup/"):
-        # Over cgroups of version 1 lies an empty tmpfs of root's; that it cannot be written is tried.
-        # gVisor's groups are of its own making, and hold only its own processes.
-        loose = mount.kind != "tmpfs" and not mount.read_only and want.runtime == "runc"
-        if loose or mount.kind not in ("cgroup", "cgroup2", "tmpfs"):
-            yield f"{mount.point} is a writable {mount.kind}"
-    elif mount.point in HELD:
-        if not mount.read_only:
-            yield f"{mount.point} is writable"
-    elif mount.point in MASKED:
-        if mount.root != "/null" and not (mount.kind == "tmpfs" and mount.read_only):
-            yield f"{mount.point} is not masked"
-    else:
-        yield f"something is mounted on {mount.point} ({mount.kind} {mount.root})"
-
-
 def network(want: Expected, found: Answers) -> Iterator[str]:
     devices = network_devices(found[f"r {NETWORK}"].text)
     if devices != {"lo"}:
@@ -159,7 +67,7 @@ def network(want: Expected, found: Answers) -> Iterator[str]:
 
 
 def masked(want: Expected, found: Answers) -> Iterator[str]:
-    for path in ALWAYS_MASKED if want.runtime == "runc" else ():
+    for path in known.MASKED if want.runtime == "runc" else ():
         answer = found[f"s {path}"]
         if answer.error == ENOENT:
             continue  # this kernel has no such thing
@@ -168,31 +76,30 @@ def masked(want: Expected, found: Answers) -> Iterator[str]:
             continue
         here = place(answer)
         if stat.S_ISCHR(here.mode):
-            if here.device != NULL:
+            if here.device != known.NULL:
                 yield f"{path} is masked by device {here.device[0]}:{here.device[1]}, not by the null device"
         elif not (stat.S_ISDIR(here.mode) and here.read_only and not found[f"l {path}"].data):
             yield f"{path} is not masked"
 
 
 def held(want: Expected, found: Answers) -> Iterator[str]:
-    for path in HELD if want.runtime == "runc" else ():
+    for path in known.HELD if want.runtime == "runc" else ():
         answer = found[f"s {path}"]
         if answer.error != ENOENT and (answer.error or not place(answer).read_only):
             yield f"{path} is not read-only"
-    for path in SWITCHES if want.runtime == "runc" or want.uid else ():
+    for path in known.SWITCHES if want.runtime == "runc" or want.uid else ():
         if found[f"w {path}"].error == 0:
             yield f"{path} can be opened for writing"
 
 
 def root(want: Expected, found: Answers) -> Iterator[str]:
-    own = UNWRITABLE if not want.writable_root else ("/sys", "/sys/fs/cgroup")
+    own = known.UNWRITABLE if not want.writable_root else ("/sys", "/sys/fs/cgroup")
     for path in own:
         # Root's own /dev is a memory file system of 64 MB: it may fill that, and nothing reads it.
-        if found[f"c {path.rstrip('/')}/{CANARY}"].error == 0 and not (want.uid == 0 and path in _ROOTS):
+        if found[f"c {path.rstrip('/')}/{known.CANARY}"].error == 0 and not (
+            want.uid == 0 and path in known.ROOTS_OWN
+        ):
             yield f"a file can be made in {path}"
-
-
-_ROOTS = ("/dev", "/sys/fs/cgroup")
 
 
 def places(want: Expected, found: Answers) -> Iterator[str]:
@@ -213,12 +120,12 @@ def devices(want: Expected, found: Answers) -> Iterator[str]:
     if listed.error:
         yield f"/dev cannot be listed (errno {listed.error})"
     for name, (mode, device) in entries(listed).items():
-        if want.runtime == "runsc" and (name, device) in GVISORS_OWN:
+        if want.runtime == "runsc" and (name, device) in known.GVISORS_OWN:
             continue
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            if DEVICES.get(name) != device or stat.S_ISBLK(mode):
+            if known.DEVICES.get(name) != device or stat.S_ISBLK(mode):
                 yield f"a device /dev/{name} ({device[0]}:{device[1]})"
-        elif name not in NO_DEVICES:
+        elif name not in known.NO_DEVICES:
             yield f"something else in /dev: {name}"
 
 
@@ -254,11 +161,11 @@ def limits(want: Expected, found: Answers) -> Iterator[str]:
             yield f"{name} is {' '.join(rows.get(name, ['not told']))}, not {number}"
     if want.runtime != "runc":  # they hold gVisor's process from outside, and cannot be seen inside
         return
-    yield from _limit("memory", MEMORY, {str(want.memory_bytes)}, found)
+    yield from _limit("memory", known.MEMORY, {str(want.memory_bytes)}, found)
     # Swap is beside the memory in one version and within it in the other; a kernel without has no file.
-    yield from _limit("swap", SWAP, {"0", str(want.memory_bytes)}, found, needed=False)
-    yield from _limit("pids", PIDS, {str(want.pids)}, found)
-    yield from _limit("cpu quota", CPU, {str(want.cpu_quota_us)}, found)
+    yield from _limit("swap", known.SWAP, {"0", str(want.memory_bytes)}, found, needed=False)
+    yield from _limit("pids", known.PIDS, {str(want.pids)}, found)
+    yield from _limit("cpu quota", known.CPU, {str(want.cpu_quota_us)}, found)
 
 
 def _limit(
@@ -310,17 +217,27 @@ ONCE: tuple[Subject, ...] = (
 
 def questions(want: Expected) -> list[str]:
     """All that the subjects of ONCE ask."""
-    asked = [f"s {path}" for path in (*ALWAYS_MASKED, *HELD)]
-    asked += [f"l {path}" for path in (*ALWAYS_MASKED, "/dev")]
-    asked += [f"w {path}" for path in SWITCHES]
-    asked += [f"c {path.rstrip('/')}/{CANARY}" for path in UNWRITABLE]
+    asked = [f"s {path}" for path in (*known.MASKED, *known.HELD)]
+    asked += [f"l {path}" for path in (*known.MASKED, "/dev")]
+    asked += [f"w {path}" for path in known.SWITCHES]
+    asked += [f"c {path.rstrip('/')}/{known.CANARY}" for path in known.UNWRITABLE]
     asked += [f"s {point}" for point, mount in want.mounts.items() if mount.size is not None]
     asked += [
         "k /proc/1/fd/0",
         "w /proc/1/fd/1",
         *(f"k /proc/self/ns/{kind}" for kind in want.host_namespaces),
     ]
-    asked += [f"r {path}" for path in ("/proc/version", "/proc/self/limits", *MEMORY, *SWAP, *PIDS, *CPU)]
+    asked += [
+        f"r {path}"
+        for path in (
+            "/proc/version",
+            "/proc/self/limits",
+            *known.MEMORY,
+            *known.SWAP,
+            *known.PIDS,
+            *known.CPU,
+        )
+    ]
     asked += [f"r {path}" for path in (STATUS, MOUNTS, NETWORK)]
     asked.append(_statx(want))
     asked += [attempt.question for attempt in attempts(want.seccomp, want.machine)]
