@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,29 @@ async def test_the_whole_contract_is_kept_without_a_report(
     await engine.close()
     assert broken == []
     assert len(alone) < len(CHECKS) / 4
+
+
+async def test_root_commands_are_kept_without_a_report(
+    dev: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report ends their keeper, and then the sandbox."""
+    program = await sanitized_init(dev, tmp_path)
+
+    async def built(engine: Engine) -> Path:
+        return program
+
+    monkeypatch.setattr(lifecycle, "init_binary", built)
+    container = DEV.policy.container.model_copy(update={"capabilities": ("CHOWN",)})
+    for policy in (DEV.policy, DEV.policy.model_copy(update={"container": container})):
+        async with open_sandbox(replace(DEV, policy=policy)) as box:
+            for text, code in (("cat; exit 3", 3), ("setsid sleep 300 & kill -9 $$", 137), ("nope", 127)):
+                done = await box.run(Command(("sh", "-c", text), user="root", stdin=b"x" * 60_000))
+                assert done.exit_code == code
+            flood = Command(("sh", "-c", "yes & yes >&2"), user="root", timeout_s=2, output_bytes=1000)
+            assert (await box.run(flood)).timed_out
+            with pytest.raises(FileNotFoundError):
+                await box.run(Command(("true",), user="root", cwd="/nowhere"))
+            assert (await box.run(Command(("echo", "still there")))).stdout == b"still there\n"
 
 
 async def complaint(one: Check, box: Sandbox) -> list[str]:
