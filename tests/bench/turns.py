@@ -105,7 +105,7 @@ async def measure(bench: Bench) -> list[Figure]:
 async def _session(bench: Bench, turns: int) -> Stopwatch:
     policy = Policy(
         name="bench",
-        limits=Limits(turns=turns + 10, tokens=10**12),
+        limits=Limits(turns=turns + 10, tokens=10**12, context_tokens=10**9),
         rules=(Rule(syscall="*", action="allow", reason="Nothing here has an effect."),),
     )
     replies = [_reply(number) for number in range(turns + 1)]

@@ -13,7 +13,9 @@ from harness.events import (
     EgressClosed,
     EgressDecided,
     Event,
+    EvictedPage,
     GrantChanged,
+    PagesEvicted,
     PostureMeasured,
 )
 from harness.lines import LINE_CHARS, OUTPUT_LINES, amount, bounded, clean_lines, duration, lines, summary
@@ -106,6 +108,7 @@ EVENTS = [
         path=NASTY,
         program=NASTY,
     ),
+    PagesEvicted(pages=(EvictedPage(page=NASTY, tokens=9, stub=NASTY),), tokens_before=9000, tokens_after=10),
     EgressClosed(connection=1, bytes_out=10, bytes_in=2_000_000, duration_s=1, why=NASTY),
 ]
 
