@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from harness.cli import app
@@ -20,7 +20,7 @@ from harness.store import Store
 from policies import load
 from policies.load import digest
 
-Usermode = Callable[..., Result]
+Usermode = Callable[..., Any]
 REVIEW = """
 extends = "none"
 [network]
