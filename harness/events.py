@@ -90,6 +90,27 @@ class Notice(Value):
     text: str
 
 
+class EvictedPage(Value):
+    """A result that is kept outside the context."""
+
+    page: Annotated[str, VERBATIM]
+    """`p7`: its place among all parts of the session's messages."""
+    tokens: int
+    """Estimated, before the provider's own count corrects it."""
+    stub: str
+    """What the model is sent in its place."""
+
+
+class PagesEvicted(Value):
+    """Written before the shorter context is used."""
+
+    kind: Literal["pages_evicted"] = "pages_evicted"
+    pages: tuple[EvictedPage, ...]
+    tokens_before: int
+    """Expected of the next request, by what the provider counted so far."""
+    tokens_after: int
+
+
 class PostureMeasured(Value):
     """What probes inside found before anything else ran there. It equals the policy, or nothing starts."""
 
@@ -194,6 +215,7 @@ Entry = (
     | CallIntent
     | CallOutcome
     | Notice
+    | PagesEvicted
     | PostureMeasured
     | ApprovalAsked
     | ApprovalAnswered

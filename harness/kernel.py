@@ -19,6 +19,7 @@ from harness.errors import BudgetSpent
 from harness.events import CallOutcome, Entry, MessageAdded, Notice, TextStreamed
 from harness.interrupt import Interrupt
 from harness.loops import notice_text
+from harness.memory.assemble import fixed_tokens
 from harness.messages import Call, Message, Result, Text, Usage, user
 from harness.providers.base import (
     Provider,
@@ -78,6 +79,7 @@ async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
     for has its result by then, but for the journal's own failure.
     """
     interrupt = kernel.devices.interrupt
+    session.memory.fixed = fixed_tokens(kernel.system, kernel.tools)
     try:
         await _add(kernel, session, MessageAdded(message=user(task)))
         with _alarm(interrupt, session.budget):
@@ -100,6 +102,7 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     session.budget.check()
     for text in kernel.devices.interrupt.take_steering():
         await _add(kernel, session, MessageAdded(message=user(text)))
+    await _make_room(kernel, session)
     asked = await _ask(kernel, session)
     if asked is None:
         return None
@@ -114,6 +117,15 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     if kernel.devices.interrupt.cause is not None:
         return None
     return await _repetition(kernel, session, calls, results)
+
+
+async def _make_room(kernel: Kernel, session: Session) -> None:
+    """Put old results out of the context when it fills up; what stays in their place is journalled first."""
+    limit = kernel.devices.limits(session).context_tokens
+    evicted = session.memory.make_room(session.messages, limit)
+    if evicted is not None:
+        await kernel.devices.recorder.record(evicted)
+        session.memory.apply(evicted)
 
 
 async def _ask(kernel: Kernel, session: Session) -> _Asked | None:
@@ -135,12 +147,14 @@ async def _ask(kernel: Kernel, session: Session) -> _Asked | None:
     cost = kernel.price(reply.usage)
     session.budget.charge(reply.usage, cost)
     message = bounded(reply.message)
+    lost = session.memory.observe(reply.usage)
     ahead = _ahead(kernel.devices, session, message.calls)
     await _add(
         kernel,
         session,
         *retries,
         *(Notice(level="warning", code="repaired", text=note) for note in reply.notes),
+        *([lost] if lost is not None else []),
         MessageAdded(message=message, usage=reply.usage, stop=reply.stop, cost_usd=cost),
         *([ahead.intent] if ahead is not None else []),
     )
@@ -165,7 +179,7 @@ async def _stream(kernel: Kernel, session: Session, said: list[str], retries: li
         retries.append(Notice(level="warning", code="retry", text=text))
         kernel.devices.recorder.emit(retries[-1])
 
-    request = Request(kernel.system, tuple(session.messages), kernel.tools)
+    request = Request(kernel.system, session.memory.assemble(session.messages), kernel.tools)
     async with aclosing(stream_with_retry(kernel.provider, request, on_retry)) as deltas:
         async for delta in deltas:
             if isinstance(delta, Reply):

@@ -23,6 +23,7 @@ from harness.events import (
     GrantChanged,
     MessageAdded,
     Notice,
+    PagesEvicted,
     PostureMeasured,
     SandboxOpened,
     SessionEnded,
@@ -209,6 +210,11 @@ def lines(event: Event) -> Iterator[Line]:
         case EgressClosed():
             moved = f"{amount(event.bytes_out, 'B')} out, {amount(event.bytes_in, 'B')} in"
             yield Line("output", f"  network #{event.connection} ended: {moved}; {bounded(event.why)}")
+        case PagesEvicted():
+            pages = counted(len(event.pages), "result")
+            before, after = amount(event.tokens_before), amount(event.tokens_after)
+            text = f"memory: {pages} put out of the context, {before} -> {after} tokens"
+            yield Line("notice", text)
         case Notice():
             tone: Tone = "error" if event.level == "error" else "notice"
             yield Line(tone, f"{event.level}: {bounded(event.text)}")

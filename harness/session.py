@@ -12,6 +12,7 @@ from typing import Literal
 
 from harness.budget import Budget
 from harness.loops import LoopDetector
+from harness.memory.assemble import Memory
 from harness.messages import Message
 from policies.schema import Limits
 from sandbox.protocol import Completed
@@ -75,6 +76,8 @@ class Session:
     tools: Tools | None = None
     """None until somebody needed to know."""
     loops: LoopDetector = field(default_factory=LoopDetector)
+    memory: Memory = field(default_factory=Memory)
+    """Which of the messages the model is sent, and how."""
     made: dict[str, Made] = field(default_factory=dict)
     """By execution id."""
     limits: Limits | None = None

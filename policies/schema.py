@@ -94,6 +94,8 @@ class Limits(Frozen):
     turns: Positive = 200
     tokens: Positive = 5_000_000
     """Input and output tokens of all requests of a session, cache reads included."""
+    context_tokens: Annotated[int, Field(ge=500, le=10**9)] = 150_000
+    """Of one request, system prompt and tools included; old results make room before it is reached."""
     cost_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Needs a model with a known price."""
     calls_at_once: Annotated[int, Field(ge=1, le=64)] = 8

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import get_args
 
 from harness.errors import UsageError
-from harness.events import CallOutcome, Entry, MessageAdded
-from harness.messages import Message, Result, Text, Thinking, Usage
+from harness.events import Entry, MessageAdded
+from harness.memory.rebuild import Rebuild
+from harness.messages import Message, Text, Thinking, Usage
 from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.reading import read
 
@@ -29,9 +30,17 @@ class ReplayProvider:
 
     def __init__(self, entries: Iterable[Entry], *, source: str = "recording") -> None:
         self.model = source
-        self._messages, self._replies = _conversation(entries)
+        self._entries = list(entries)
+        self._replies = [
+            (place, entry)
+            for place, entry in enumerate(self._entries)
+            if isinstance(entry, MessageAdded) and entry.message.role == "assistant"
+        ]
         if not self._replies:
             raise UsageError(f"{source} holds no reply of a model to replay")
+        self._told = Rebuild()
+        self._next = 0
+        """The first entry that is not in it yet."""
 
     @classmethod
     def from_journal(cls, path: Path) -> ReplayProvider:
@@ -42,8 +51,9 @@ class ReplayProvider:
         turn = sum(message.role == "assistant" for message in request.messages)
         if turn >= len(self._replies):
             raise self._drift(f"it holds {len(self._replies)} replies and the session asks for one more")
-        position, reply = self._replies[turn]
-        self._compare(request.messages, self._messages[:position])
+        place, entry = self._replies[turn]
+        self._compare(request.messages, self._recorded(place))
+        reply = Reply(entry.message, entry.usage or Usage(), _stop(entry))
         for part in reply.message.parts:
             if isinstance(part, Text | Thinking) and part.text:
                 yield (TextDelta if isinstance(part, Text) else ThinkingDelta)(part.text)
@@ -52,6 +62,16 @@ class ReplayProvider:
 
     async def aclose(self) -> None:
         return None
+
+    def _recorded(self, place: int) -> tuple[Message, ...]:
+        """The messages as the model was sent them before this entry: what was evicted by then, as stubs."""
+        if place < self._next:
+            self._told, self._next = Rebuild(), 0
+        for entry in self._entries[self._next : place]:
+            self._told.feed(entry)
+        self._next = place
+        self._told.settle()
+        return self._told.memory.assemble(self._told.messages)
 
     def _compare(self, now: tuple[Message, ...], recorded: tuple[Message, ...]) -> None:
         if now == recorded:
@@ -76,31 +96,6 @@ class ReplayProvider:
 
     def _drift(self, what: str) -> ProviderError:
         return ProviderError("drift", f"the session drifted from {self.model}: {what}")
-
-
-def _conversation(entries: Iterable[Entry]) -> tuple[tuple[Message, ...], list[tuple[int, Reply]]]:
-    """The messages as the model was sent them, and its replies with their place among them.
-
-    Results are journalled one by one, as calls end; the model got them as one message, in the order of its
-    calls.
-    """
-    messages: list[Message] = []
-    replies: list[tuple[int, Reply]] = []
-    results: dict[str, Result] = {}
-    for entry in entries:
-        if isinstance(entry, CallOutcome):
-            results[entry.result.call_id] = entry.result
-        if not isinstance(entry, MessageAdded):
-            continue
-        if results and entry.message.role != "tool":
-            calls = replies[-1][1].message.calls if replies else ()
-            order = [call.id for call in calls if call.id in results]
-            messages.append(Message(role="tool", parts=tuple(results[call_id] for call_id in order)))
-        results.clear()
-        if entry.message.role == "assistant":
-            replies.append((len(messages), Reply(entry.message, entry.usage or Usage(), _stop(entry))))
-        messages.append(entry.message)
-    return tuple(messages), replies
 
 
 def _stop(entry: MessageAdded) -> Stop:

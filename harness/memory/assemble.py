@@ -1,0 +1,83 @@
+"""Memory as the kernel uses it: what to send, what to put out first, what to learn from the answer.
+
+The order in a turn: `make_room`, its entry journalled, `apply`, `assemble`, the request, `observe`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from harness.errors import JournalError
+from harness.events import EvictedPage, Notice, PagesEvicted
+from harness.memory.calibration import Calibration
+from harness.memory.eviction import HIGH, choose
+from harness.memory.pages import PageTable
+from harness.memory.prefix import Prefix
+from harness.messages import Message, Usage
+from harness.providers.base import ToolSpec
+
+
+class Memory:
+    """The context of one session. Rebuilt from the journal by `rebuild.py`, it is the same again."""
+
+    def __init__(self) -> None:
+        self.table = PageTable()
+        self.prefix = Prefix()
+        self.calibration = Calibration()
+        self.fixed = 0
+        """Estimated tokens of what goes with every request: the system prompt and the tools."""
+        self._asked = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of the next request, by what the provider counted so far."""
+        return self.calibration.tokens(self.fixed + self.table.tokens)
+
+    def full(self, limit: int) -> bool:
+        """Whether the context is over its high water."""
+        return self.tokens > HIGH * limit
+
+    def make_room(self, messages: Sequence[Message], limit: int) -> PagesEvicted | None:
+        """What to evict before the next request; nothing is changed yet."""
+        self.table.take(messages)
+        before = self.tokens
+        victims = choose(self.table, before, limit, self.calibration.ratio)
+        if not victims:
+            return None
+        pages = tuple(EvictedPage(page=one.page.id, tokens=one.page.tokens, stub=one.stub) for one in victims)
+        after = before - self.calibration.tokens(sum(one.gain for one in victims))
+        return PagesEvicted(pages=pages, tokens_before=before, tokens_after=after)
+
+    def apply(self, evicted: PagesEvicted) -> None:
+        """Use the shorter context; the entry is in the journal."""
+        for one in evicted.pages:
+            page = self.table.page(one.page)
+            # A journal that says otherwise is refused, not obeyed.
+            if page is None or page.kind != "result" or page.state != "resident":
+                raise JournalError(f"{one.page[:20]!r} is no page that could be evicted", code="corrupt")
+            self.table.evict(page, one.stub)
+
+    def assemble(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """What the model is sent: the last request's messages and what has come since, unless pages went."""
+        self.table.take(messages)
+        if self.table.changed is not None:
+            self.prefix.cut(self.table.changed)
+            self.table.changed = None
+        self.prefix.extend(self.table.context)
+        self._asked = self.fixed + self.table.tokens
+        return tuple(self.table.context)
+
+    def observe(self, usage: Usage) -> Notice | None:
+        """Learn from what the last request cost; a notice when the provider's cache was lost."""
+        counted = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+        self.calibration = self.calibration.observe(self._asked, counted)
+        told = self.prefix.answered(usage)
+        return None if told is None else Notice(level="warning", code="cache", text=told)
+
+
+def fixed_tokens(system: str, tools: Sequence[ToolSpec]) -> int:
+    """Estimated, of what goes with every request."""
+    text = system + json.dumps([asdict(tool) for tool in tools], ensure_ascii=False)
+    return -(-len(text.encode(errors="surrogatepass")) // 4)

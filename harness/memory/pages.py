@@ -1,0 +1,171 @@
+"""The page table (context items): every part of every message, its size, and whether the model is sent it.
+
+The session's messages are never changed. Beside them stands the context: the same messages with stubs for
+results that were evicted, or a summary in place of the first ones. A page's number is its place among all
+parts, so it is the same again when the session is rebuilt from its journal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.messages import Call, Message, Part, Result, Text, Thinking
+
+Kind = Literal["user", "model", "thinking", "call", "result"]
+State = Literal["resident", "pinned", "evicted", "compacted"]
+
+PART_TOKENS = 4
+"""For the frame that a provider puts around each part."""
+BULKY = 256
+"""Tokens from which a result is worth a stub in its place."""
+
+
+@dataclass(slots=True)
+class Page:
+    number: int
+    """From 1; `p7` is how the model names the seventh."""
+    kind: Kind
+    name: str
+    """The syscall's, for calls and results."""
+    message: int
+    part: int
+    tokens: int
+    """Estimated, of the whole page."""
+    used: int
+    """The turn in which it came, or was last recalled."""
+    state: State = "resident"
+
+    @property
+    def id(self) -> str:
+        return f"p{self.number}"
+
+
+class PageTable:
+    """The pages of one session and the context made of them. Incremental: a turn costs what is new in it."""
+
+    def __init__(self) -> None:
+        self.pages: list[Page] = []
+        self.context: list[Message] = []
+        """What the model is sent."""
+        self.tokens = 0
+        """Estimated, of the context."""
+        self.turn = 0
+        """Replies of the model so far."""
+        self.changed: int | None = None
+        """The first place of the context that is not as it was, until somebody took notice."""
+        self._taken = 0
+        self._replaced = 0
+        """How many more messages there are than places in the context."""
+        self._bulky: list[Page] = []
+        self._plan: list[Page] = []
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Take in the messages that have come since."""
+        for index in range(self._taken, len(messages)):
+            message = messages[index]
+            self.turn += message.role == "assistant"
+            for place, part in enumerate(message.parts):
+                self._add(message, index, place, part)
+            self.context.append(message)
+        self._taken = len(messages)
+
+    def page(self, page_id: str) -> Page | None:
+        """The page the model calls so."""
+        digits = page_id.removeprefix("p")
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > 9:
+            return None
+        number = int(digits)
+        return self.pages[number - 1] if 1 <= number <= len(self.pages) else None
+
+    def part(self, page: Page) -> Part:
+        """What the model is sent for it. Not for compacted pages."""
+        return self.context[page.message - self._replaced].parts[page.part]
+
+    def touch(self, page_id: str) -> None:
+        """It was recalled, which counts as a use."""
+        page = self.page(page_id)
+        if page is not None:
+            page.used = self.turn
+
+    def evictable(self, before: int) -> list[Page]:
+        """Bulky results that were last used before this turn, the one unused for longest first."""
+        self._bulky = [page for page in self._bulky if page.state == "resident"]
+        return sorted((page for page in self._bulky if page.used < before), key=lambda page: page.used)
+
+    def evict(self, page: Page, stub: str) -> None:
+        """Put a stub in its place. The call that it answers stays, so each result has its call."""
+        assert (page.kind, page.state) == ("result", "resident")
+        place = page.message - self._replaced
+        message, old = self.context[place], self.part(page)
+        new = old.model_copy(update={"content": stub})
+        parts = (*message.parts[: page.part], new, *message.parts[page.part + 1 :])
+        self.context[place] = message.model_copy(update={"parts": parts})
+        self.tokens += tokens_of(new) - tokens_of(old)
+        page.state = "evicted"
+        self._change(place)
+
+    def compact(self, through: int, head: Sequence[Message]) -> None:
+        """Put `head` in place of the session's first `through` messages, and of an earlier head."""
+        assert self._replaced <= through <= self._taken
+        self.context[: max(0, through - self._replaced)] = head
+        self._replaced = through - len(head)
+        for page in self.pages:
+            if page.message < through:
+                page.state = "compacted"
+        self.tokens = sum(tokens_of(part) for message in self.context for part in message.parts)
+        self._change(0)
+
+    def _add(self, message: Message, index: int, place: int, part: Part) -> None:
+        kind, name = _kind(message, part)
+        page = Page(len(self.pages) + 1, kind, name, index, place, tokens_of(part), self.turn)
+        if kind == "user":
+            page.state = "pinned"
+        elif name == "plan":
+            # The newest plan stays; the ones before it are like anything else.
+            if kind == "call":
+                for old in self._plan:
+                    old.state = "resident" if old.state == "pinned" else old.state
+                self._plan.clear()
+            page.state = "pinned"
+            self._plan.append(page)
+        elif kind == "result" and page.tokens >= BULKY:
+            self._bulky.append(page)
+        self.pages.append(page)
+        self.tokens += page.tokens
+
+    def _change(self, place: int) -> None:
+        self.changed = place if self.changed is None else min(self.changed, place)
+
+
+def tokens_of(part: Part) -> int:
+    """A first guess, a token for four bytes; `calibration.py` corrects the sum."""
+    match part:
+        case Text():
+            size = _bytes(part.text)
+        case Thinking():
+            size = max(_bytes(part.text), len(json.dumps(part.block)))
+        case Call():
+            size = _bytes(part.name) + _bytes(
+                part.malformed or json.dumps(part.arguments, ensure_ascii=False)
+            )
+        case Result():
+            size = _bytes(part.content)
+    return PART_TOKENS + -(-size // 4)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def _kind(message: Message, part: Part) -> tuple[Kind, str]:
+    match part:
+        case Thinking():
+            return "thinking", ""
+        case Call():
+            return "call", part.name
+        case Result():
+            return "result", part.name
+    return ("user" if message.role == "user" else "model"), ""

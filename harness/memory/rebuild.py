@@ -1,0 +1,60 @@
+"""A session's messages and memory, folded from the entries of its journal: the same table, page for page."""
+
+from __future__ import annotations
+
+from harness.events import CallOutcome, Entry, MessageAdded, PagesEvicted
+from harness.memory.assemble import Memory
+from harness.messages import Message, Result
+
+
+class Rebuild:
+    """Feed it the entries in their order.
+
+    Results are journalled one by one, as calls end; the model gets them as one message, in its calls' order.
+    """
+
+    def __init__(self, fixed: int = 0) -> None:
+        self.memory = Memory()
+        self.memory.fixed = fixed
+        self.messages: list[Message] = []
+        self._results: list[Result] = []
+
+    def feed(self, entry: Entry) -> None:
+        match entry:
+            case CallOutcome():
+                self._results.append(entry.result)
+                for page in recalled(entry):
+                    self.memory.table.touch(page)
+            case PagesEvicted():
+                self.settle()
+                self.memory.table.take(self.messages)
+                self.memory.apply(entry)
+            case MessageAdded():
+                if entry.message.role == "tool":
+                    self._results.clear()
+                self.settle()
+                if entry.message.role == "assistant":
+                    self.memory.assemble(self.messages)
+                    if entry.usage is not None:
+                        self.memory.observe(entry.usage)
+                self.messages.append(entry.message)
+
+    def settle(self) -> None:
+        """Make the message of the results that have come; at the end, too, if nothing runs any more."""
+        if not self._results:
+            return
+        parts = []
+        for call in self.messages[-1].calls if self.messages else ():
+            found = next((result for result in self._results if result.call_id == call.id), None)
+            if found is not None:
+                self._results.remove(found)
+                parts.append(found)
+        self._results.clear()
+        if parts:
+            self.messages.append(Message(role="tool", parts=tuple(parts)))
+
+
+def recalled(entry: CallOutcome) -> tuple[str, ...]:
+    """The pages that a call of `recall` brought back."""
+    pages = entry.details.get("recalled") if entry.result.name == "recall" else None
+    return tuple(page for page in pages if isinstance(page, str)) if isinstance(pages, list) else ()
