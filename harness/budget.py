@@ -76,6 +76,11 @@ class Budget:
         if self._parent is not None:
             self._parent.charge(usage, cost_usd)
 
+    def spent_before(self, turns: int, usage: Usage, cost_usd: float | None, elapsed_s: float) -> None:
+        """What the session had used when it was left; the time nobody ran it is not counted."""
+        self.turns, self.usage, self.cost_usd = turns, usage, cost_usd
+        self._started = self._clock() - elapsed_s
+
     def check(self) -> None:
         """BudgetSpent, naming the limit, when nothing may be started any more."""
         for budget in self._line():

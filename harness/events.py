@@ -161,6 +161,10 @@ class GrantChanged(Value):
     scope: Literal["session", "minutes", "always"]
     until: float | None
     """Seconds since the epoch, for `minutes`."""
+    petition: Literal["call", "network", "root", "secret", "host_path", "limits"] | None = None
+    """What was asked for."""
+    bound: JsonObject | None = None
+    """All that the answer is bound to, so that a resumed session has it again: `binding` is its digest."""
 
 
 class EgressDecided(Value):
@@ -194,6 +198,29 @@ class EgressClosed(Value):
     why: str
 
 
+class TakenUp(Value):
+    """A call that the last harness announced and whose outcome it did not write down."""
+
+    call_id: Annotated[str, VERBATIM]
+    name: str
+    fate: Literal["adopted", "reattached", "again", "not_run", "unknown"]
+    """Its result was there; it still runs; it changes nothing and is done again; it never began; or nobody
+    knows."""
+
+
+class Resumed(Value):
+    """Another process goes on with the session. What became of the calls is said by their outcomes."""
+
+    kind: Literal["resumed"] = "resumed"
+    by: str
+    """User and process."""
+    model: str
+    harness_version: str
+    sandbox: Literal["attached", "reopened", "new"]
+    """The same container; a new one over the session's own workspace; or everything from the start."""
+    calls: tuple[TakenUp, ...] = ()
+
+
 class SessionEnded(Value):
     kind: Literal["session_ended"] = "session_ended"
     status: Literal[
@@ -222,6 +249,7 @@ Entry = (
     | GrantChanged
     | EgressDecided
     | EgressClosed
+    | Resumed
     | SessionEnded
 )
 

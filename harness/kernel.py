@@ -7,7 +7,7 @@ survive it journals first. It knows no screen, no provider and no engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,13 +78,43 @@ async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
     Raises BudgetSpent, ProviderError (after retries), SandboxError and JournalError. Each call that was asked
     for has its result by then, but for the journal's own failure.
     """
+
+    async def begin() -> None:
+        await _add(kernel, session, MessageAdded(message=user(task)))
+
+    return await _turn(kernel, session, begin)
+
+
+async def resume_turn(
+    kernel: Kernel,
+    session: Session,
+    settle: Callable[[], Awaitable[Mapping[str, Result]]],
+    said: Sequence[str],
+) -> TurnEnded:
+    """Go on where a rebuilt session stands. Raises as `run_turn` does.
+
+    `settle` returns the results that calls of its last message have by now; the others are made, and the
+    user's `said` follows.
+    """
+
+    async def begin() -> TurnEnded | None:
+        ended = await _take_up(kernel, session, settle)
+        for text in said:
+            await _add(kernel, session, MessageAdded(message=user(text)))
+        return ended
+
+    return await _turn(kernel, session, begin)
+
+
+async def _turn(
+    kernel: Kernel, session: Session, begin: Callable[[], Awaitable[TurnEnded | None]]
+) -> TurnEnded:
     interrupt = kernel.devices.interrupt
     session.memory.fixed = fixed_tokens(kernel.system, kernel.tools)
     try:
-        await _add(kernel, session, MessageAdded(message=user(task)))
         with _alarm(interrupt, session.budget):
+            ended = await begin()
             while True:
-                ended = await _step(kernel, session)
                 if interrupt.cause == "time":
                     session.budget.check()
                     raise BudgetSpent("the session's time is over (limits.session_s)")
@@ -92,6 +122,7 @@ async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
                     return TurnEnded("interrupted", "the turn was cancelled by the user")
                 if ended is not None:
                     return ended
+                ended = await _step(kernel, session)
     except BudgetSpent as exc:
         await kernel.devices.recorder.record(Notice(level="warning", code="budget", text=str(exc)))
         raise
@@ -110,8 +141,30 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     if not calls:
         # Something may have been said to the model while it spoke its last words.
         return None if kernel.devices.interrupt.has_steering else _last(asked.reply)
-    outcomes = await _run_calls(kernel.devices, session, calls, asked.ahead)
-    results = tuple(outcome.result for outcome in outcomes)
+    outcomes = await _run_calls(kernel.devices, session, list(enumerate(calls)), asked.ahead)
+    return await _answered(kernel, session, calls, tuple(outcome.result for outcome in outcomes))
+
+
+async def _take_up(
+    kernel: Kernel, session: Session, settle: Callable[[], Awaitable[Mapping[str, Result]]]
+) -> TurnEnded | None:
+    """Finish the step that was under way when the session was left."""
+    last = session.messages[-1] if session.messages else None
+    if last is None or last.role != "assistant" or not last.calls:
+        return None
+    results = dict(await settle())
+    if kernel.devices.interrupt.cause is not None:
+        return None
+    left = [(number, call) for number, call in enumerate(last.calls) if call.id not in results]
+    for outcome in await _run_calls(kernel.devices, session, left, None):
+        results[outcome.result.call_id] = outcome.result
+    return await _answered(kernel, session, last.calls, tuple(results[call.id] for call in last.calls))
+
+
+async def _answered(
+    kernel: Kernel, session: Session, calls: Sequence[Call], results: tuple[Result, ...]
+) -> TurnEnded | None:
+    """The results become part of the conversation."""
     session.messages.append(Message(role="tool", parts=results))
     kernel.devices.recorder.emit(session.budget.changed())
     if kernel.devices.interrupt.cause is not None:
@@ -196,9 +249,9 @@ async def _stream(kernel: Kernel, session: Session, said: list[str], retries: li
 
 
 async def _run_calls(
-    devices: Devices, session: Session, calls: Sequence[Call], ahead: Prepared | None
+    devices: Devices, session: Session, calls: Sequence[tuple[int, Call]], ahead: Prepared | None
 ) -> list[CallOutcome]:
-    """Every call's outcome, in the order of the calls."""
+    """Every call's outcome, in the order of the calls; each comes with its place in the message."""
     if ahead is not None:
         run = partial(carry_out, ahead, session, devices, announced=True)
         with session.budget.working():
@@ -211,16 +264,16 @@ async def _run_calls(
             with session.budget.working():
                 outcomes += await run_together(work, devices.policy.limits.calls_at_once)
         except SandboxError:
-            for _, call in list(enumerate(calls))[group[-1][0] + 1 :]:
+            for _, call in calls[calls.index(group[-1]) + 1 :]:
                 await give_up(call, session, devices)
             raise
     return outcomes
 
 
-def _groups(calls: Sequence[Call]) -> Iterator[list[tuple[int, Call]]]:
+def _groups(calls: Sequence[tuple[int, Call]]) -> Iterator[list[tuple[int, Call]]]:
     """Calls that are prepared together: up to one that may change the directory, which runs alone anyway."""
     group: list[tuple[int, Call]] = []
-    for number, call in enumerate(calls):
+    for number, call in calls:
         group.append((number, call))
         row = TABLE.get(call.name)
         if row is not None and row.moves:

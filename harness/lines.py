@@ -25,6 +25,7 @@ from harness.events import (
     Notice,
     PagesEvicted,
     PostureMeasured,
+    Resumed,
     SandboxOpened,
     SessionEnded,
     SessionStarted,
@@ -210,6 +211,15 @@ def lines(event: Event) -> Iterator[Line]:
         case EgressClosed():
             moved = f"{amount(event.bytes_out, 'B')} out, {amount(event.bytes_in, 'B')} in"
             yield Line("output", f"  network #{event.connection} ended: {moved}; {bounded(event.why)}")
+        case Resumed():
+            how = {
+                "attached": "in the container it left",
+                "reopened": "in a new container over its own workspace",
+                "new": "from the start",
+            }
+            yield Line("head", f"resumed by {bounded(event.by)}, {how[event.sandbox]}")
+            for one in event.calls:
+                yield Line("notice", f"  {bounded(one.name)} was under way: {one.fate.replace('_', ' ')}")
         case PagesEvicted():
             pages = counted(len(event.pages), "result")
             before, after = amount(event.tokens_before), amount(event.tokens_after)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.approvals.petition import Kind, Petition, binding_of
@@ -85,13 +85,25 @@ class Grants:
             ends=None if lasts_s is None else self._clock() + lasts_s,
         )
         await self._recorder.record(_changed(grant, "given"))
+        self._stand(grant, lasts_s)
+        return grant
+
+    def restore(self, grants: Iterable[Grant], given: int) -> None:
+        """Let stand again what stood when the session was left; `given` is how many it ever gave."""
+        self._given = given
+        for grant in grants:
+            lasts_s = None if grant.until is None else grant.until - time.time()
+            if lasts_s is None or lasts_s > 0:
+                ends = None if lasts_s is None else self._clock() + lasts_s
+                self._stand(replace(grant, ends=ends), lasts_s)
+
+    def _stand(self, grant: Grant, lasts_s: float | None) -> None:
         self._live[grant.name] = grant
         self.on_given(grant)
         if lasts_s is not None:
             timer = asyncio.create_task(self._run_out(grant, lasts_s))
             self._timers.add(timer)
             timer.add_done_callback(self._timers.discard)
-        return grant
 
     async def revoke(self, name: str) -> Grant | None:
         """End a grant and take back what it gave, at once; None when there is no such grant."""
@@ -130,4 +142,6 @@ def _changed(grant: Grant, change: Literal["given", "revoked", "expired"]) -> Gr
         binding=grant.binding,
         scope=grant.scope,
         until=grant.until,
+        petition=grant.kind,
+        bound=dict(grant.bound),
     )

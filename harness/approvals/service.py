@@ -99,6 +99,10 @@ class Approvals:
         self._pending: dict[str, Pending] = {}
         self._refused: dict[tuple[str, str], str] = {}
 
+    def go_on_from(self, asked: int) -> None:
+        """Name the next question after those of before the session was left."""
+        self._asked = asked
+
     @property
     def pending(self) -> list[Pending]:
         return [one for one in self._pending.values() if not one.said.done()]

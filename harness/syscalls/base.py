@@ -49,6 +49,8 @@ Code = Literal[
     "approval_timeout",
     "approver_error",
     "changed",
+    "not_run",
+    "unknown",
 ]
 """Every error code a result can carry; docs/kernel.md says what each means. A name, once given, stays."""
 
@@ -135,6 +137,8 @@ class Syscall:
     handler: Callable[[Context, Any], Awaitable[Outcome]]
     petitions: bool = False
     """It asks the user itself, so a rule that says `ask` adds no question of its own."""
+    repeats: Callable[[Any], bool] = lambda arguments: False
+    """Whether it may be done once more when nobody knows if it was: it changes nothing."""
     moves: bool = False
     """It may change the working directory, so what comes after it in a message is prepared after it ran."""
 

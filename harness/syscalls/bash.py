@@ -53,8 +53,8 @@ def access(arguments: Bash, cwd: str) -> Access:
 
 
 async def bash(context: Context, arguments: Bash) -> Outcome:
-    session, box, exec_id = context.session, context.sandbox, context.exec_id
-    tools = await find_tools(session, box)
+    box = context.sandbox
+    tools = await find_tools(context.session, box)
     if tools.shell is None:
         raise Refused(
             "not_found", "this image has neither bash nor sh; `read`, `write`, `edit` and `glob` work"
@@ -64,6 +64,22 @@ async def bash(context: Context, arguments: Bash) -> Outcome:
         await box.start(command)
     except ValueError as exc:
         raise Refused("bad_arguments", f"command: {exc}") from exc
+    return await _joined(context, arguments, command)
+
+
+async def rejoin(context: Context, arguments: Bash) -> Outcome:
+    """The outcome of a command that an earlier harness started under this id: as if it had not been away.
+
+    KeyError when the sandbox does not know the id.
+    """
+    tools = await find_tools(context.session, context.sandbox)
+    cwd = resolve(arguments.cwd, context.cwd) if arguments.cwd else context.cwd
+    return await _joined(context, arguments, _asked(context, arguments, tools.shell or "sh", cwd))
+
+
+async def _joined(context: Context, arguments: Bash, command: Command) -> Outcome:
+    """Wait as long as a call waits; what runs on becomes a job."""
+    session, exec_id = context.session, context.exec_id
     async with _watched(context):
         done = await _wait(context, FIRST_LOOK_S if arguments.background else context.limits.yield_s)
     if done is None:
@@ -109,7 +125,10 @@ async def _command(context: Context, arguments: Bash, shell: str) -> Command:
         arguments.command.encode()
     except UnicodeEncodeError:
         raise Refused("bad_arguments", "command: this text has no UTF-8 form (a lone surrogate)") from None
-    cwd = await _start_directory(context, arguments)
+    return _asked(context, arguments, shell, await _start_directory(context, arguments))
+
+
+def _asked(context: Context, arguments: Bash, shell: str, cwd: str) -> Command:
     limits = context.limits
     most = context.session.budget.remaining_s() if arguments.background else limits.command_s
     return Command(
@@ -175,7 +194,9 @@ async def _as_job(context: Context, arguments: Bash) -> Outcome:
     body = so_far(now)
     text = f"still running as {job.name}; `job` polls it, types into it or ends it"
     return Outcome(
-        f"{body}\n[{text}]".lstrip("\n"), None, {"job": job.name, "exec_id": job.exec_id, "running": True}
+        f"{body}\n[{text}]".lstrip("\n"),
+        None,
+        {"job": job.name, "exec_id": job.exec_id, "running": True, "seen": dict(job.seen)},
     )
 
 

@@ -33,6 +33,10 @@ def access(arguments: JobArguments, cwd: str) -> Access:
     return Access(writes=("jobs",))
 
 
+def only_looks(arguments: JobArguments) -> bool:
+    return arguments.action in ("poll", "list")
+
+
 async def job(context: Context, arguments: JobArguments) -> Outcome:
     if arguments.action == "list":
         return await _list(context)
@@ -84,7 +88,10 @@ async def _type(context: Context, found: Job, arguments: JobArguments) -> None:
 
 
 async def _kill(context: Context, found: Job) -> Outcome:
-    await kill_job(context.sandbox, found)
+    try:
+        await kill_job(context.sandbox, found)
+    except KeyError:
+        raise Refused("failed", f"the sandbox no longer knows {found.name}") from None
     return _ended(context, found)
 
 
@@ -114,7 +121,9 @@ async def _running(context: Context, found: Job) -> Outcome:
     body = so_far(fresh) or "[no new output]"
     seconds = int(time.monotonic() - found.started)
     return Outcome(
-        f"{body}\n[{found.name} still runs, for {seconds} s now]", None, {"job": found.name, "running": True}
+        f"{body}\n[{found.name} still runs, for {seconds} s now]",
+        None,
+        {"job": found.name, "running": True, "seen": dict(found.seen)},
     )
 
 

@@ -35,7 +35,9 @@ async def limits(context: Context, wanted: Mapping[str, float], reason: str) -> 
     if "egress_mb" in wanted and context.outlet is not None:
         context.outlet.allow_bytes(higher.egress_mb)
     return Outcome(
-        "granted, from now on: " + ", ".join(f"{name} {value:g}" for name, value in wanted.items())
+        "granted, from now on: " + ", ".join(f"{name} {value:g}" for name, value in wanted.items()),
+        None,
+        {"limits": dict(wanted)},
     )
 
 

@@ -14,6 +14,11 @@ from harness.providers.base import ToolSpec
 from harness.syscalls import bash, glob, grep, job, plan, read, sudo, write
 from harness.syscalls.base import Arguments, Syscall
 
+
+def _always(arguments: Arguments) -> bool:
+    return True
+
+
 _ROWS = (
     Syscall(
         "bash",
@@ -31,6 +36,7 @@ _ROWS = (
         read.Read,
         read.access,
         read.read,
+        repeats=_always,
     ),
     Syscall(
         "write",
@@ -53,8 +59,16 @@ _ROWS = (
         grep.Grep,
         grep.access,
         grep.grep,
+        repeats=_always,
     ),
-    Syscall("glob", "Find files by the pattern of their path.", glob.Glob, glob.access, glob.glob),
+    Syscall(
+        "glob",
+        "Find files by the pattern of their path.",
+        glob.Glob,
+        glob.access,
+        glob.glob,
+        repeats=_always,
+    ),
     Syscall(
         "job",
         "Look at (poll), type into (input) or end (kill) a command that runs on as a job, or list the jobs. "
@@ -62,6 +76,7 @@ _ROWS = (
         job.JobArguments,
         job.access,
         job.job,
+        repeats=job.only_looks,
     ),
     Syscall(
         "plan",
@@ -69,6 +84,7 @@ _ROWS = (
         plan.Plan,
         plan.access,
         plan.plan,
+        repeats=_always,
     ),
     Syscall(
         "sudo",
