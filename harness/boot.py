@@ -32,6 +32,7 @@ from harness.interrupt import Interrupt
 from harness.journal import Journal
 from harness.kernel import Kernel, Price, run_turn
 from harness.machine import Machine, docker_machine
+from harness.memory.index import Index
 from harness.messages import Usage
 from harness.prompt import system_prompt
 from harness.providers.base import Provider, ProviderError
@@ -234,6 +235,7 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             watched=live.options.watched,
             outlet=live.gate,
             keep_out=(directory.parent.parent,),
+            archive=Index(directory),
         )
         kernel = Kernel(live.provider, devices, live.price, system_prompt(live.policy))
         turn = await run_turn(kernel, live.session, live.options.task)

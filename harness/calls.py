@@ -15,6 +15,7 @@ from harness.approvals.service import Approval, Approvals
 from harness.events import CallIntent, CallOutcome, CallOutput, CallStarted
 from harness.interrupt import Interrupt
 from harness.lines import summary
+from harness.memory.index import Index
 from harness.messages import Call, Result
 from harness.outlet import Outlet
 from harness.recorder import Recorder
@@ -49,6 +50,8 @@ class Devices:
     """The way out of the sandbox; None where there is none at all."""
     keep_out: tuple[Path, ...] = ()
     """Directories of the host of which nothing is ever copied in."""
+    archive: Index | None = None
+    """The pages of the session's journal; None for a session that keeps none."""
 
     def limits(self, session: Session) -> Limits:
         """Those in force now: the policy's, or what the user gave since."""
@@ -189,6 +192,7 @@ async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Ou
         approvals=devices.approvals,
         outlet=devices.outlet,
         keep_out=devices.keep_out,
+        archive=devices.archive,
         on_output=on_output if devices.watched else None,
     )
     try:

@@ -119,7 +119,7 @@ class PageTable:
         self._change(0)
 
     def _add(self, message: Message, index: int, place: int, part: Part) -> None:
-        kind, name = _kind(message, part)
+        kind, name = kind_of(message, part)
         page = Page(len(self.pages) + 1, kind, name, index, place, tokens_of(part), self.turn)
         if kind == "user":
             page.state = "pinned"
@@ -160,7 +160,8 @@ def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 
-def _kind(message: Message, part: Part) -> tuple[Kind, str]:
+def kind_of(message: Message, part: Part) -> tuple[Kind, str]:
+    """What a part is, and of which syscall."""
     match part:
         case Thinking():
             return "thinking", ""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from harness.approvals.service import Approvals
+from harness.memory.index import Index
 from harness.messages import JsonObject
 from harness.outlet import Outlet
 from harness.session import Session
@@ -121,6 +122,8 @@ class Context:
     """The way out of the sandbox; None where there is none at all."""
     keep_out: tuple[Path, ...] = ()
     """Directories of the host of which nothing is ever copied in."""
+    archive: Index | None = None
+    """The pages of the session's journal."""
     on_output: OnOutput | None = None
     """None when nobody watches."""
 

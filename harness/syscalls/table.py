@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from harness.messages import JsonObject
 from harness.providers.base import ToolSpec
-from harness.syscalls import bash, glob, grep, job, plan, read, sudo, write
+from harness.syscalls import bash, glob, grep, job, plan, read, recall, sudo, write
 from harness.syscalls.base import Arguments, Syscall
 
 
@@ -85,6 +85,14 @@ _ROWS = (
         plan.access,
         plan.plan,
         repeats=_always,
+    ),
+    Syscall(
+        "recall",
+        "Bring back what is no longer in your context: a page by its name, or a search through all of this "
+        "session. It shows what was recorded then; files may have changed since.",
+        recall.Recall,
+        recall.access,
+        recall.recall,
     ),
     Syscall(
         "sudo",

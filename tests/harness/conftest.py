@@ -16,6 +16,7 @@ from harness.calls import Devices
 from harness.events import Event
 from harness.interrupt import Interrupt
 from harness.kernel import Kernel, Price
+from harness.memory.index import Index
 from harness.messages import Result
 from harness.outlet import Outlet
 from harness.prompt import system_prompt
@@ -45,6 +46,7 @@ async def make_session():
         outlet: Outlet | None = None,
         price: Price = lambda usage: 0.0,
         watched: bool = False,
+        archive: Index | None = None,
     ) -> Run:
         policy = policy or policy_with()
         if box is None:
@@ -58,7 +60,7 @@ async def make_session():
         events: list[Event] = []
         recorder = Recorder(journal, events.append)
         approvals = Approvals(recorder, Grants(recorder), policy.sudo.timeout_s, prompter=prompter)
-        devices = Devices(box, policy, recorder, Interrupt(), approvals, watched, outlet)
+        devices = Devices(box, policy, recorder, Interrupt(), approvals, watched, outlet, archive=archive)
         kernel = Kernel(provider or ScriptedProvider(replies), devices, price, system_prompt(policy))
         return Run(kernel, Session(Budget(allowance(policy.limits))), journal, events, box)
 
