@@ -176,16 +176,21 @@ def _enter_to_remove(parent: int, name: str) -> int:
     try:
         here = enter(parent, name)
     except PermissionError:
-        # Without following links: chmod through the descriptor of the directory itself.
-        handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            Path(f"/proc/self/fd/{handle}").chmod(0o700)
-        finally:
-            os.close(handle)
+        open_up(parent, name)
         here = enter(parent, name)
     if os.geteuid() != 0 and os.fstat(here).st_mode & 0o700 != 0o700:
         os.fchmod(here, 0o700)
     return here
+
+
+def open_up(parent: int, name: str) -> None:
+    """Give its owner full access to a directory that the guest closed; a link is not followed."""
+    # chmod through the descriptor of the directory itself.
+    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        Path(f"/proc/self/fd/{handle}").chmod(0o700)
+    finally:
+        os.close(handle)
 
 
 class _Emptier:

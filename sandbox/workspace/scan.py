@@ -16,7 +16,7 @@ from sandbox.workspace.manifest import DIRECTORY, FILE, Entry, Manifest
 from sandbox.workspace.review import within
 
 _REPOSITORY = frozenset(("HEAD", "objects", "refs"))
-_OPAQUE = "trusted.overlay.opaque"
+OPAQUE_MARK = "trusted.overlay.opaque"
 
 
 class Scan:
@@ -103,7 +103,7 @@ class OverlayScan(Scan):
         }
 
     def directory(self, here: int, prefix: str, depth: int) -> int:
-        if prefix and _opaque(here):
+        if prefix and is_opaque(here):
             self._cut.add(prefix[:-1])
         names: set[str] = set()
         below: list[tuple[str, os.stat_result, bool]] = []
@@ -138,9 +138,10 @@ class OverlayScan(Scan):
         return all(name in names or prefix + name in self.known.entries for name in _REPOSITORY)
 
 
-def _opaque(directory: int) -> bool:
+def is_opaque(directory: int) -> bool:
+    """Whether a directory of an upper layer hides all that the lower one has at its name."""
     try:
-        return os.getxattr(directory, _OPAQUE) == b"y"
+        return os.getxattr(directory, OPAQUE_MARK) == b"y"
     except OSError:
         return False  # not marked
 

@@ -1,0 +1,231 @@
+"""The checkpoints of a session: numbered trees in a private directory, bounded and collected.
+
+Number 0 is the workspace as the session got it. One process writes (it holds the session's lock); any may
+read. Beyond the bounds the oldest go first, then the start, and what only they held is removed. A checkpoint
+is there when its own small file is, which is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sandbox.checkpoints import tree
+from sandbox.checkpoints.errors import CheckpointError, Damaged, TooMuch
+from sandbox.checkpoints.packs import Packs, PackWriter, sweep, sync_directory
+from sandbox.checkpoints.scan import Seen, scan
+from sandbox.workspace import beneath, layout
+from sandbox.workspace.quota import opened
+
+DIRECTORY = "checkpoints"
+"""Its name in a session's directory."""
+_VERSION = 1
+_SUFFIX = ".checkpoint"
+_ROOM = 9, 10
+"""Collecting makes room for some more, so that it is not done for each."""
+_HOST_RESERVE = 1 << 30
+"""Bytes that stay free on the host's disk."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    number: int
+    digest: str
+    """SHA-256 of the tree, which stands for every name, mode and byte of it."""
+    files: int
+    """Files and links that differ from the checkpoint before."""
+    stored_bytes: int
+    """Stored for it alone: what no earlier one held."""
+    left_out: int
+    """Names of what is not kept: special files, what could not be read, what lies too deep."""
+    unsettled: bool
+    """Something was, or may have been, writing while it was taken."""
+
+    @property
+    def root(self) -> bytes:
+        return bytes.fromhex(self.digest)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    megabytes: int
+    count: int
+    """Besides number 0."""
+
+
+class Store:
+    """Reading: `numbers`, `load`, `packs`. Close it after use."""
+
+    def __init__(self, session_dir: Path) -> None:
+        """CheckpointError when the session has none."""
+        self.directory = session_dir / DIRECTORY
+        if not self.directory.is_dir():
+            raise CheckpointError("this session has no checkpoints")
+        self.packs = Packs(self.directory)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.packs.close()
+
+    def numbers(self) -> list[int]:
+        return sorted(int(path.stem) for path in self.directory.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
+
+    def load(self, number: int) -> Checkpoint:
+        """CheckpointError for one that was never taken, or was collected."""
+        try:
+            fields = json.loads(self._path(number).read_bytes())
+            if fields.pop("version") != _VERSION:
+                raise CheckpointError(f"checkpoint {number} was taken by another version of usermode")
+            return Checkpoint(**fields)
+        except FileNotFoundError:
+            have = ", ".join(map(str, self.numbers()[-10:])) or "none"
+            raise CheckpointError(f"there is no checkpoint {number}; there are (latest) {have}") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise Damaged(f"checkpoint {number} cannot be read: {error}") from error
+
+    def _path(self, number: int) -> Path:
+        return self.directory / f"{number:06}{_SUFFIX}"
+
+
+class Writer(Store):
+    """The one that takes checkpoints of a session's tree and keeps their bounds."""
+
+    def __init__(self, session_dir: Path, bounds: Bounds) -> None:
+        (session_dir / DIRECTORY).mkdir(mode=0o700, exist_ok=True)
+        (session_dir / DIRECTORY).chmod(0o700)
+        super().__init__(session_dir)
+        sweep(self.directory)
+        self._session_dir = session_dir
+        self._bounds = bounds
+        self._seen: Seen | None = None
+        numbers = self.numbers()
+        self.last = self.load(numbers[-1]) if numbers else None
+
+    def take(self, *, unsettled: bool = False) -> Checkpoint | None:
+        """Keep the tree as it is now; None when it is as it was the last time.
+
+        CheckpointError when it cannot be kept: no more was written then, and a later one may fit.
+        """
+        self._refuse_full_disk()
+        limit = self._bounds.megabytes << 20
+        writer = PackWriter(self.packs, limit)
+        try:
+            with opened(self._session_dir) as path, beneath.root(path) as top:
+                overlay = path == layout.upper_of(self._session_dir)
+                found = scan(top, writer, self._seen, overlay=overlay, unsettled=unsettled)
+            same = self.last is not None and self.last.root == found.digest
+            before = self.packs.size
+            if not same:
+                writer.commit()
+            if same:
+                self._seen = found.top
+                return None
+            taken = Checkpoint(
+                number=0 if self.last is None else self.last.number + 1,
+                digest=found.digest.hex(),
+                files=found.files,
+                stored_bytes=self.packs.size - before,
+                left_out=found.left_out,
+                unsettled=unsettled or found.moved,
+            )
+            self._keep(taken)
+        except OSError as error:
+            raise CheckpointError(f"no checkpoint: {error.strerror or error}") from error
+        finally:
+            writer.abort()
+        self._seen = found.top
+        return taken
+
+    def adopt(self, other: Store, checkpoint: Checkpoint) -> None:
+        """Take over a checkpoint of another session whose packs were linked into this one's directory."""
+        tree.top(self.packs, checkpoint.root)
+        self._write(checkpoint)
+        self.last = checkpoint
+
+    def _keep(self, taken: Checkpoint) -> None:
+        if self._held([taken]) > self._bounds.megabytes << 20:
+            self._sweep_packs(hard=True)
+            raise TooMuch(f"no checkpoint: the workspace takes more than {self._bounds.megabytes:,} MB")
+        self._write(taken)
+        self.last = taken
+        self._collect(taken)
+
+    def _held(self, checkpoints: Iterable[Checkpoint]) -> int:
+        """Bytes of all objects that these are made of."""
+        if self.packs.size <= self._bounds.megabytes << 20:
+            return self.packs.size  # no less is known to be needed, and all of it fits
+        live = tree.reachable(self.packs, (checkpoint.root for checkpoint in checkpoints))
+        return sum(map(self.packs.length, live))
+
+    def _write(self, taken: Checkpoint) -> None:
+        path = self._path(taken.number)
+        temporary = path.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o600), "wb") as file:
+            file.write(json.dumps({"version": _VERSION, **asdict(taken)}).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        # The commit point: past here the checkpoint exists.
+        temporary.rename(path)
+        sync_directory(self.directory)
+
+    def _collect(self, newest: Checkpoint) -> None:
+        """Drop the oldest until all is within the bounds."""
+        limit = self._bounds.megabytes << 20
+        numbers = self.numbers()
+        droppable = [number for number in numbers if number not in (0, newest.number)]
+        if len(droppable) + (newest.number != 0) > self._bounds.count:
+            keep = max(self._bounds.count * _ROOM[0] // _ROOM[1] - 1, 0)
+            self._drop(droppable[: len(droppable) - keep])
+            droppable = droppable[len(droppable) - keep :]
+            self._sweep_packs(hard=False)
+        if newest.number != 0:
+            droppable.append(0)
+        while self.packs.size > limit and droppable:
+            half = max(1, len(droppable) // 2) if len(droppable) > 1 else 1
+            self._drop(droppable[:half])
+            droppable = droppable[half:]
+            self._sweep_packs(hard=True)
+
+    def _drop(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._path(number).unlink(missing_ok=True)
+        sync_directory(self.directory)
+
+    def _sweep_packs(self, *, hard: bool) -> None:
+        """Remove objects that no checkpoint has: whole packs, and what is mostly dead (`hard`: partly)."""
+        live = tree.reachable(self.packs, (self.load(number).root for number in self.numbers()))
+        rewritten: list[Path] = []
+        for path in list(self.packs.sizes):
+            held = self.packs.contents(path)
+            alive = sum(length for digest, length in held if digest in live)
+            total = sum(length for _, length in held)
+            if not any(digest in live for digest, _ in held):
+                self.packs.remove([path])
+            elif alive < (total if hard else total // 2):
+                rewritten.append(path)
+        if rewritten:
+            self._rewrite(rewritten, live)
+
+    def _rewrite(self, paths: list[Path], live: set[bytes]) -> None:
+        """Put what is alive of these packs into one new pack; a crash leaves both, and loses nothing."""
+        writer = PackWriter(self.packs, self.packs.size)
+        try:
+            for path in paths:
+                for digest, _ in self.packs.contents(path):
+                    if digest in live:
+                        writer.keep(digest)
+            writer.commit()
+        finally:
+            writer.abort()
+        self.packs.remove(paths)
+
+    def _refuse_full_disk(self) -> None:
+        found = os.statvfs(self.directory)
+        if found.f_bavail * found.f_frsize < _HOST_RESERVE:
+            raise CheckpointError("no checkpoint: the host's disk is nearly full")
