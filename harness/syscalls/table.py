@@ -93,6 +93,7 @@ _ROWS = (
         recall.Recall,
         recall.access,
         recall.recall,
+        repeats=_always,
     ),
     Syscall(
         "sudo",
