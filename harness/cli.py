@@ -151,6 +151,19 @@ def log(session: Session = "last", json: Json = False) -> None:
 
 
 @app.command()
+def mem(
+    session: Session = "last",
+    everything: Annotated[bool, typer.Option("--all", "-a", help="All pages, not only the latest.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a session's context is made of, what is kept outside it, and what was paid."""
+    with guarded() as leave:
+        from harness.commands import mem as command
+
+        leave(command.mem(session, everything=everything, json=json))
+
+
+@app.command()
 def show(
     session: Session, entry: Annotated[str, typer.Argument(help="An entry's number, or a call's id.")]
 ) -> None:

@@ -91,6 +91,8 @@ def summary(call: Call) -> str:
             path = arguments.get("path")
             where = f" in {path}" if isinstance(path, str) else ""
             return bounded(f"{call.name} {arguments['pattern']}{where}", CALL_CHARS)
+        case "recall" if isinstance(arguments.get("query") or arguments.get("page"), str):
+            return bounded(f"recall {arguments.get('query') or arguments['page']}", CALL_CHARS)
         case "sudo":
             asked = {name: value for name, value in arguments.items() if name != "reason"}
             return bounded(f"sudo {json.dumps(asked, ensure_ascii=False)}", CALL_CHARS)

@@ -39,8 +39,15 @@ class Rebuild:
                         self.memory.observe(entry.usage)
                 self.messages.append(entry.message)
 
+    def finish(self) -> None:
+        """At the end: results that are not all there yet, since calls still run, make no message."""
+        awaited = self.messages[-1].calls if self.messages else ()
+        if len(self._results) == len(awaited):
+            self.settle()
+        self.memory.table.take(self.messages)
+
     def settle(self) -> None:
-        """Make the message of the results that have come; at the end, too, if nothing runs any more."""
+        """Make the message of the results that have come."""
         if not self._results:
             return
         parts = []

@@ -62,7 +62,7 @@ def test_help_and_typing_errors_import_nothing_heavy(argv: list[str], heavy: set
 def test_help_names_every_command_and_the_exit_codes() -> None:
     text = usermode("--help").stdout
     for command in (
-        "run shell ps log show verify diff apply discard kill approvals approve deny grants revoke port "  # noqa: SIM905
+        "run shell ps log mem show verify diff apply discard kill approvals approve deny grants revoke port "  # noqa: SIM905
         "gc doctor image policy".split()
     ):
         assert re.search(rf"^  {command} ", text, re.MULTILINE), command
