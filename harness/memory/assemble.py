@@ -62,9 +62,11 @@ class Memory:
     def assemble(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """What the model is sent: the last request's messages and what has come since, unless pages went."""
         self.table.take(messages)
-        if self.table.changed is not None:
-            self.prefix.cut(self.table.changed)
-            self.table.changed = None
+        if self.table.restarted:
+            self.prefix.restart()
+        elif self.table.changed:
+            self.prefix.change(self.table.changed, self.table.context)
+        self.table.changed, self.table.restarted = [], False
         self.prefix.extend(self.table.context)
         self._asked = self.fixed + self.table.tokens
         return tuple(self.table.context)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.lines import bounded
-from harness.memory.pages import Page, PageTable, tokens_of
+from harness.memory.pages import Page, PageTable, text_tokens
 from harness.messages import Result
 
 HIGH, LOW = 0.9, 0.6
@@ -47,7 +47,7 @@ def choose(table: PageTable, tokens: int, limit: int, ratio: float) -> list[Vict
         result = table.part(page)
         assert isinstance(result, Result)
         text = stub(page, result)
-        gain = tokens_of(result) - tokens_of(result.model_copy(update={"content": text}))
+        gain = page.tokens - text_tokens(text)
         if gain > 0:
             chosen.append(Victim(page, text, gain))
             freed += gain * ratio
@@ -60,14 +60,14 @@ def stub(page: Page, result: Result) -> str:
 
 
 def _stub(page: Page, result: Result) -> Iterator[str]:
-    lines = [line for line in result.content.split("\n") if line.strip()]
+    text = result.content.strip()
     size = f"{len(result.content):,} characters, {result.content.count(chr(10)) + 1:,} lines"
     yield (
         f"[page {page.id}: this result ({size}) is kept outside the context; "
         f'recall {{"page": "{page.id}"}} shows it again]'
     )
-    if lines:
-        yield f"it begins: {bounded(lines[0].strip(), _LINE)}"
-    if len(lines) > 1:
+    if text:
+        yield f"it begins: {bounded(text.partition(chr(10))[0].strip(), _LINE)}"
+    if "\n" in text:
         # A command's last line says how it ended.
-        yield f"it ends: {bounded(lines[-1].strip(), _LINE)}"
+        yield f"it ends: {bounded(text.rpartition(chr(10))[2].strip(), _LINE)}"

@@ -54,8 +54,10 @@ class PageTable:
         """Estimated, of the context."""
         self.turn = 0
         """Replies of the model so far."""
-        self.changed: int | None = None
-        """The first place of the context that is not as it was, until somebody took notice."""
+        self.changed: list[int] = []
+        """Places of the context that are not as they were, until somebody took notice."""
+        self.restarted = False
+        """Whether all of it is not."""
         self._taken = 0
         self._replaced = 0
         """How many more messages there are than places in the context."""
@@ -100,12 +102,13 @@ class PageTable:
         assert (page.kind, page.state) == ("result", "resident")
         place = page.message - self._replaced
         message, old = self.context[place], self.part(page)
-        new = old.model_copy(update={"content": stub})
+        assert isinstance(old, Result)
+        new = Result(call_id=old.call_id, name=old.name, content=stub, error=old.error)
         parts = (*message.parts[: page.part], new, *message.parts[page.part + 1 :])
-        self.context[place] = message.model_copy(update={"parts": parts})
-        self.tokens += tokens_of(new) - tokens_of(old)
+        self.context[place] = Message(role=message.role, parts=parts)
+        self.tokens += text_tokens(stub) - page.tokens
         page.state = "evicted"
-        self._change(place)
+        self.changed.append(place)
 
     def compact(self, through: int, head: Sequence[Message]) -> None:
         """Put `head` in place of the session's first `through` messages, and of an earlier head."""
@@ -116,7 +119,7 @@ class PageTable:
             if page.message < through:
                 page.state = "compacted"
         self.tokens = sum(tokens_of(part) for message in self.context for part in message.parts)
-        self._change(0)
+        self.changed, self.restarted = [], True
 
     def _add(self, message: Message, index: int, place: int, part: Part) -> None:
         kind, name = kind_of(message, part)
@@ -136,24 +139,26 @@ class PageTable:
         self.pages.append(page)
         self.tokens += page.tokens
 
-    def _change(self, place: int) -> None:
-        self.changed = place if self.changed is None else min(self.changed, place)
-
 
 def tokens_of(part: Part) -> int:
     """A first guess, a token for four bytes; `calibration.py` corrects the sum."""
     match part:
         case Text():
-            size = _bytes(part.text)
+            return text_tokens(part.text)
+        case Result():
+            return text_tokens(part.content)
         case Thinking():
             size = max(_bytes(part.text), len(json.dumps(part.block)))
         case Call():
             size = _bytes(part.name) + _bytes(
                 part.malformed or json.dumps(part.arguments, ensure_ascii=False)
             )
-        case Result():
-            size = _bytes(part.content)
     return PART_TOKENS + -(-size // 4)
+
+
+def text_tokens(text: str) -> int:
+    """The same of a part that is only text."""
+    return PART_TOKENS + -(-_bytes(text) // 4)
 
 
 def _bytes(text: str) -> int:

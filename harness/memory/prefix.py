@@ -1,16 +1,16 @@
-"""The prefix (cache key): a digest chain over what the model is sent, and where two requests part ways.
+"""The prefix (cache key): a digest of every message that is sent, and where two requests part ways.
 
-A provider's cache holds for the beginning that two requests share. The chain names the first message that
-differs, also when it was not this module's neighbours that changed it.
+A provider's cache holds for the beginning that two requests share. The digests name the first message that
+differs from the request before.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-from harness.messages import Message, Usage
+from harness.messages import Call, Message, Part, Result, Text, Thinking, Usage
 
 NOTEWORTHY = 1024
 """Tokens; no provider caches less, and nothing is lost with them."""
@@ -18,37 +18,39 @@ NOTEWORTHY = 1024
 
 class Prefix:
     def __init__(self) -> None:
-        self.chain: list[bytes] = []
-        """A digest for every message, over it and all before it."""
+        self.digests: list[bytes] = []
+        """One for each message."""
         self._answered = 0
         """Messages of the last request that was answered."""
         self._before: tuple[bytes, ...] | None = None
-        """Their chain, where it was cut since."""
+        """Their digests, where one was changed since."""
         self._last: Usage | None = None
 
-    def cut(self, place: int) -> None:
-        """From this message on the context is not as it was."""
-        if self._before is None:
-            self._before = tuple(self.chain[: self._answered])
-        del self.chain[place:]
+    def change(self, places: Iterable[int], context: Sequence[Message]) -> None:
+        """These messages of the context are not as they were."""
+        self._keep()
+        for place in places:
+            if place < len(self.digests):
+                self.digests[place] = digest(context[place])
+
+    def restart(self) -> None:
+        """None of them is."""
+        self._keep()
+        self.digests.clear()
 
     def extend(self, context: Sequence[Message]) -> None:
-        """Take in the messages that the chain does not reach yet."""
-        for index in range(len(self.chain), len(context)):
-            before = self.chain[-1] if self.chain else b""
-            # Escaped: a model's arguments may hold half a surrogate pair, which has no bytes.
-            said = json.dumps(context[index].model_dump()).encode()
-            self.chain.append(blake2b(before + said, digest_size=16).digest())
+        """Take in the messages that have come since."""
+        self.digests += [digest(context[place]) for place in range(len(self.digests), len(context))]
 
     def difference(self) -> int | None:
         """The first message, from 0, that the last answered request had otherwise; None where none is."""
         if self._before is None:
             return None
-        pairs = zip(self._before, self.chain, strict=False)
-        same = next((place for place, (old, new) in enumerate(pairs) if old != new), None)
-        if same is not None:
-            return same
-        return len(self.chain) if len(self.chain) < len(self._before) else None
+        pairs = zip(self._before, self.digests, strict=False)
+        differs = next((place for place, (old, new) in enumerate(pairs) if old != new), None)
+        if differs is None and len(self.digests) < len(self._before):
+            return len(self.digests)
+        return differs
 
     def answered(self, usage: Usage) -> str | None:
         """Take in what a request cost; what to tell when the provider's cache collapsed although it grew."""
@@ -59,14 +61,42 @@ class Prefix:
                 f"the provider read {usage.cache_read_tokens:,} tokens from its cache, after "
                 f"{last.cache_read_tokens:,} in the request before; {self._where()}"
             )
-        self._answered, self._before = len(self.chain), None
+        self._answered, self._before = len(self.digests), None
         return told
+
+    def _keep(self) -> None:
+        if self._before is None:
+            self._before = tuple(self.digests[: self._answered])
 
     def _where(self) -> str:
         place = self.difference()
         if place is None:
             return "no message of the earlier request differs, so the cache ran out or was dropped there"
         return f"message {place + 1} is the first that differs"
+
+
+def digest(message: Message) -> bytes:
+    """Of everything in it that a provider is sent."""
+    seen = blake2b(message.role.encode(), digest_size=16)
+    for part in message.parts:
+        for field in _fields(part):
+            # A model's arguments may hold half a surrogate pair, which has no bytes of its own.
+            said = field.encode(errors="surrogatepass")
+            seen.update(b"%d:" % len(said))
+            seen.update(said)
+    return seen.digest()
+
+
+def _fields(part: Part) -> tuple[str, ...]:
+    match part:
+        case Text():
+            return "text", part.text
+        case Thinking():
+            return "thinking", part.text, part.provider, json.dumps(part.block)
+        case Call():
+            return "call", part.id, part.name, part.malformed or "", json.dumps(part.arguments)
+        case Result():
+            return "result", part.call_id, part.name, part.error or "", part.content
 
 
 def _collapsed(last: Usage, now: Usage) -> bool:

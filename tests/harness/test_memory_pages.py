@@ -276,7 +276,7 @@ async def test_over_a_hundred_turns_the_beginning_changes_only_when_a_batch_goes
     assert again.memory.assemble(again.messages) == run.session.memory.assemble(run.session.messages)
     assert again.memory.table.pages == run.session.memory.table.pages
     assert again.memory.calibration == run.session.memory.calibration
-    assert again.memory.prefix.chain == run.session.memory.prefix.chain
+    assert again.memory.prefix.digests == run.session.memory.prefix.digests
 
 
 async def test_the_session_does_not_go_on_when_an_eviction_cannot_be_journalled(make_session):
