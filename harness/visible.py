@@ -69,6 +69,8 @@ def visible(text: str, *, multiline: bool = False) -> str:
     Newlines and tabs are shown as `\n` and `\t` unless `multiline` keeps them. A backslash is left as it is:
     the result is for reading, not for parsing. Applying it twice changes nothing more.
     """
+    if text.isascii() and text.isprintable():
+        return text  # Nearly all there is, and twenty times as quick.
     shown = text.translate(_BLOCK if multiline else _LINE)
     if shown.isascii():
         return shown
