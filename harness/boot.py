@@ -22,6 +22,7 @@ from harness.approvals.remembered import Remembered
 from harness.approvals.service import Approvals
 from harness.budget import Budget, allowance
 from harness.calls import Devices
+from harness.checkpointing import checkpointing
 from harness.conceal import Concealed
 from harness.control import controlled
 from harness.egress import asker, can_open, opens, outfit, reporter
@@ -226,6 +227,7 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
         for petition in live.kept:
             await live.approvals.grants.give(petition, "always")
         await _listen(stack, live, directory, opened.sandbox)
+        checkpoints = await stack.enter_async_context(checkpointing(directory, spec.policy.limits))
         devices = Devices(
             sandbox=opened.sandbox,
             policy=live.policy,
@@ -236,6 +238,7 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             outlet=live.gate,
             keep_out=(directory.parent.parent,),
             archive=Index(directory),
+            checkpoints=checkpoints,
         )
         kernel = Kernel(live.provider, devices, live.price, system_prompt(live.policy))
         turn = await run_turn(kernel, live.session, live.options.task)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.approvals.call import about_call
 from harness.approvals.service import Approval, Approvals
+from harness.checkpointing import Checkpointer
 from harness.events import CallIntent, CallOutcome, CallOutput, CallStarted
 from harness.interrupt import Interrupt
 from harness.lines import summary
@@ -52,6 +53,8 @@ class Devices:
     """Directories of the host of which nothing is ever copied in."""
     archive: Index | None = None
     """The pages of the session's journal; None for a session that keeps none."""
+    checkpoints: Checkpointer | None = None
+    """Keeps the workspace; None where there is nothing to keep."""
 
     def limits(self, session: Session) -> Limits:
         """Those in force now: the policy's, or what the user gave since."""

@@ -15,6 +15,7 @@ from typing import Literal
 
 from harness.budget import Budget
 from harness.calls import Devices, Prepared, answer, carry_out, give_up, prepare, refused
+from harness.checkpointing import begin_one, finished, may_write, settled
 from harness.errors import BudgetSpent
 from harness.events import CallOutcome, Entry, MessageAdded, Notice, TextStreamed
 from harness.interrupt import Interrupt
@@ -109,6 +110,24 @@ async def resume_turn(
 async def _turn(
     kernel: Kernel, session: Session, begin: Callable[[], Awaitable[TurnEnded | None]]
 ) -> TurnEnded:
+    """A turn, and the workspace kept as it leaves it."""
+    try:
+        ended = await _steps(kernel, session, begin)
+    except (BudgetSpent, ProviderError, SandboxError):
+        await _keep(kernel, session)
+        raise
+    await _keep(kernel, session)
+    return ended
+
+
+async def _keep(kernel: Kernel, session: Session) -> None:
+    if kept := await settled(kernel.devices.checkpoints, session):
+        await kernel.devices.recorder.record(*kept)
+
+
+async def _steps(
+    kernel: Kernel, session: Session, begin: Callable[[], Awaitable[TurnEnded | None]]
+) -> TurnEnded:
     interrupt = kernel.devices.interrupt
     session.memory.fixed = fixed_tokens(kernel.system, kernel.tools)
     try:
@@ -189,13 +208,17 @@ async def _ask(kernel: Kernel, session: Session) -> _Asked | None:
     said: list[str] = []
     retries: list[Notice] = []
     reply: Reply | None = None
+    begin_one(kernel.devices.checkpoints, session)
     with interrupt.scope() as scope, session.budget.working():
         reply = await _stream(kernel, session, said, retries)
+    kept = await finished(kernel.devices.checkpoints)
     if scope.cancelled or reply is None:
         if said:
             # What was said is kept, so that a later turn knows it.
             spoken = Message(role="assistant", parts=(Text(text="".join(said)),))
-            await _add(kernel, session, *retries, MessageAdded(message=spoken, stop="cancelled"))
+            await _add(kernel, session, *kept, *retries, MessageAdded(message=spoken, stop="cancelled"))
+        elif kept:
+            await kernel.devices.recorder.record(*kept)
         return None
     cost = kernel.price(reply.usage)
     session.budget.charge(reply.usage, cost)
@@ -205,6 +228,7 @@ async def _ask(kernel: Kernel, session: Session) -> _Asked | None:
     await _add(
         kernel,
         session,
+        *kept,
         *retries,
         *(Notice(level="warning", code="repaired", text=note) for note in reply.notes),
         *([lost] if lost is not None else []),
@@ -252,6 +276,7 @@ async def _run_calls(
     devices: Devices, session: Session, calls: Sequence[tuple[int, Call]], ahead: Prepared | None
 ) -> list[CallOutcome]:
     """Every call's outcome, in the order of the calls; each comes with its place in the message."""
+    session.written = session.written or may_write(calls)
     if ahead is not None:
         run = partial(carry_out, ahead, session, devices, announced=True)
         with session.budget.working():

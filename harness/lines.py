@@ -17,6 +17,7 @@ from harness.events import (
     ApprovalAsked,
     CallIntent,
     CallOutcome,
+    Checkpointed,
     EgressClosed,
     EgressDecided,
     Event,
@@ -26,6 +27,7 @@ from harness.events import (
     PagesEvicted,
     PostureMeasured,
     Resumed,
+    Rewound,
     SandboxOpened,
     SessionEnded,
     SessionStarted,
@@ -164,6 +166,13 @@ def _connection(event: EgressDecided) -> Iterator[Line]:
     yield Line("error", f"    {bounded(event.reason)}")
 
 
+def _checkpoint(event: Checkpointed) -> Line:
+    what = "the workspace as it came" if event.number == 0 else f"{counted(event.files, 'file')} changed"
+    left = f", {counted(event.left_out, 'name')} not kept" if event.left_out else ""
+    moving = ", while something may have been writing" if event.unsettled else ""
+    return Line("output", f"  checkpoint {event.number}: {what}{left}{moving}")
+
+
 def lines(event: Event) -> Iterator[Line]:
     """What to print, once and for good, when this event happens; nothing for most signals."""
     match event:
@@ -198,6 +207,11 @@ def lines(event: Event) -> Iterator[Line]:
                 yield Line("notice", f"  {event.decision}: {bounded(event.rule)}")
         case CallOutcome():
             yield from _result(event.result, event.duration_s)
+        case Checkpointed():
+            yield _checkpoint(event)
+        case Rewound():
+            changed = f"{counted(event.removed, 'name')} taken away, {counted(event.made, 'file')} written"
+            yield Line("notice", f"taken back to checkpoint {event.to}: {changed}")
         case PostureMeasured():
             when = "earlier, of the same parts" if event.cached else f"in {duration(event.duration_s)}"
             yield Line("head", f"posture: {counted(event.probes, 'probe')} inside as configured ({when})")

@@ -80,6 +80,8 @@ class Session:
     """Which of the messages the model is sent, and how."""
     made: dict[str, Made] = field(default_factory=dict)
     """By execution id."""
+    written: bool = True
+    """Whether the workspace may differ from its last checkpoint."""
     limits: Limits | None = None
     """In place of the policy's, once the user gave more."""
     calls: int = 0

@@ -85,6 +85,10 @@ class Limits(Frozen):
     workspace_mb: Megabytes = 4096
     """Size of the session's copy of the workspace, what was copied in included."""
     workspace_inodes: Positive = 500_000
+    checkpoints: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Kept of the workspace, one after each turn that changed it; with 0 none is taken."""
+    checkpoint_mb: Megabytes = 2048
+    """All of them together, on the host's disk; the oldest go first."""
     output_bytes: Annotated[int, Field(gt=0, le=16 << 20)] = 50_000
     """Shown to the model from each stream of a command, half head and half tail."""
     spill_bytes: Annotated[int, Field(gt=0, le=1 << 30)] = 16 << 20

@@ -1,0 +1,155 @@
+"""Checkpoints of a running session: the workspace is kept while the model thinks, and before anything writes.
+
+The kernel begins one when calls that may write are over, and has it finished before the model's next words
+are recorded: no call can start before, and in the journal a checkpoint stands between the results that made
+it and the reply that followed. One that cannot be taken is a notice; the session goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from harness.events import Checkpointed, Entry, Notice
+from harness.messages import Call
+from harness.session import Session
+from policies.schema import Limits
+from sandbox.checkpoints.errors import CheckpointError, TooMuch
+from sandbox.checkpoints.store import Bounds, Checkpoint, Writer
+from sandbox.errors import SandboxError
+from sandbox.workspace.quota import bound_to, storage_of
+from sandbox.workspace.watchdog import usage
+
+WRITERS = frozenset({"bash", "write", "edit", "sudo", "job"})
+"""Syscalls after which the workspace may be another."""
+
+
+class Checkpointer(Protocol):
+    """Keeps the workspace of a session."""
+
+    def begin(self, *, unsettled: bool) -> None:
+        """Begin to keep the workspace as it is now, unless one is going on. Returns at once."""
+
+    async def finished(self) -> tuple[Entry, ...]:
+        """What to journal once that is over; nothing when none was begun or nothing had changed.
+
+        Never raises for a checkpoint that could not be taken: that is a notice, once.
+        """
+
+
+def begin_one(checkpoints: Checkpointer | None, session: Session) -> None:
+    """While the model thinks nothing is called, so the workspace stands still, but for jobs."""
+    if checkpoints is not None and session.written:
+        session.written = False
+        checkpoints.begin(unsettled=any(job.done is None for job in session.jobs.values()))
+
+
+async def finished(checkpoints: Checkpointer | None) -> tuple[Entry, ...]:
+    """To be awaited before any call can start."""
+    return () if checkpoints is None else await checkpoints.finished()
+
+
+async def settled(checkpoints: Checkpointer | None, session: Session) -> tuple[Entry, ...]:
+    """The same at the end of a turn: what is begun, and what has not been kept since."""
+    entries = await finished(checkpoints)
+    begin_one(checkpoints, session)
+    return (*entries, *await finished(checkpoints))
+
+
+def may_write(calls: Sequence[tuple[int, Call]]) -> bool:
+    return any(call.name in WRITERS for _, call in calls)
+
+
+class Checkpoints:
+    """The checkpointer of a real session. One at a time, in another thread."""
+
+    def __init__(self, writer: Writer, session_dir: Path, limits: Limits) -> None:
+        self._writer = writer
+        self._session_dir = session_dir
+        self._limits = limits
+        self._task: asyncio.Task[Checkpoint | str | None] | None = None
+        self._said: set[str] = set()
+        self._too_much = False
+
+    def begin(self, *, unsettled: bool) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(asyncio.to_thread(self._take, unsettled), name="checkpoint")
+
+    async def finished(self) -> tuple[Entry, ...]:
+        if self._task is None:
+            return ()
+        # Whoever waits may be cancelled; what is begun is finished all the same.
+        came = await asyncio.shield(self._task)
+        self._task = None
+        if isinstance(came, str):
+            if came in self._said:
+                return ()
+            self._said.add(came)
+            return (Notice(level="warning", code="checkpoint", text=came),)
+        return () if came is None else (entry_of(came),)
+
+    async def close(self) -> None:
+        """Wait for the one that is going on, and leave the store."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        self._writer.packs.close()
+
+    def _take(self, unsettled: bool) -> Checkpoint | str | None:
+        """The checkpoint, or why there is none."""
+        try:
+            if self._too_much and self._still_too_much():
+                return None
+            self._too_much = False
+            return self._writer.take(unsettled=unsettled)
+        except TooMuch as exc:
+            self._too_much = True
+            return f"{exc}; until it fits (limits.checkpoint_mb) there is no way back to a later turn"
+        except (CheckpointError, SandboxError, OSError) as exc:
+            return str(exc)
+
+    def _still_too_much(self) -> bool:
+        """Cheaper than to read it all once more."""
+        grows = storage_of(self._session_dir).grows
+        return usage(grows, self._limits.workspace_inodes).bytes > self._limits.checkpoint_mb << 20
+
+
+def entry_of(checkpoint: Checkpoint) -> Checkpointed:
+    return Checkpointed(
+        number=checkpoint.number,
+        digest=checkpoint.digest,
+        files=checkpoint.files,
+        bytes=checkpoint.stored_bytes,
+        left_out=checkpoint.left_out,
+        unsettled=checkpoint.unsettled,
+    )
+
+
+@asynccontextmanager
+async def checkpointing(session_dir: Path, limits: Limits) -> AsyncIterator[Checkpointer | None]:
+    """The checkpointer of a session whose sandbox is open.
+
+    None where there is no copy to keep (no workspace, or the user's own directory), or none is wanted.
+    """
+    checkpoints = await asyncio.to_thread(_open, session_dir, limits)
+    try:
+        yield checkpoints
+    finally:
+        if checkpoints is not None:
+            await checkpoints.close()
+
+
+def bounds(limits: Limits) -> Bounds:
+    return Bounds(limits.checkpoint_mb, limits.checkpoints)
+
+
+def _open(session_dir: Path, limits: Limits) -> Checkpoints | None:
+    if not limits.checkpoints or bound_to(session_dir) is not None:
+        return None
+    try:
+        storage_of(session_dir)
+    except FileNotFoundError:
+        return None
+    return Checkpoints(Writer(session_dir, bounds(limits)), session_dir, limits)
