@@ -48,7 +48,8 @@ class Journal:
         """Number and hash of the last line that is on the disk."""
         self.torn: Torn | None = None
         """What `open` had to cut off; worth a Notice."""
-        self._redactor = redactor if redactor is not None else Redactor(host_secrets(os.environ))
+        self.redactor = redactor if redactor is not None else Redactor(host_secrets(os.environ))
+        """Of what is written from now on."""
         self._lock = lock
         self._fd = fd
         self._size = 0
@@ -138,7 +139,7 @@ class Journal:
         head, lines, records = self.head, [], []
         for entry in entries:
             # Nothing is written that could not be read back.
-            line, record = encode(head, self._redactor.plain(entry))
+            line, record = encode(head, self.redactor.plain(entry))
             if len(line) > MAX_LINE:
                 raise JournalError(f"an entry of {len(line)} bytes is beyond {MAX_LINE}", code="too_large")
             head = Head(record.seq, record.hash)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from harness.events import PostureMeasured, WorkspaceCopied
 from sandbox.engine import Engine
-from sandbox.lifecycle import open_sandbox
+from sandbox.errors import SandboxGone
+from sandbox.lifecycle import attach_sandbox, open_sandbox
+from sandbox.owner import SESSION
 from sandbox.posture.check import Posture
 from sandbox.protocol import Sandbox, SandboxSpec
 from sandbox.workspace import manifest
 from sandbox.workspace.compare import changes
-from sandbox.workspace.quota import bound_to
+from sandbox.workspace.quota import bound_to, remove
 
 MAX_EXCLUDED = 200
 """Paths left out of the copy that are named in the journal; the rest is counted."""
@@ -29,6 +31,8 @@ class Opened:
     """What of the user's directory went in."""
     posture: PostureMeasured | None = None
     """What was measured inside; a machine without walls of its own has none."""
+    how: Literal["new", "attached", "reopened"] = "new"
+    """Returned to the same container, or opened a new one over the same workspace."""
 
 
 class Machine(Protocol):
@@ -39,6 +43,13 @@ class Machine(Protocol):
 
     def open(self, spec: SandboxSpec) -> AbstractAsyncContextManager[Opened]:
         """A sandbox exactly as specified; the block's end removes it."""
+
+    def again(self, spec: SandboxSpec, ref: str | None) -> AbstractAsyncContextManager[Opened]:
+        """The session's sandbox `ref` if it still runs, else a new one over the workspace as it stands.
+
+        Without a `ref` none was ever opened whole, and all begins anew. What else is left of the session's
+        containers is removed: nothing that is on record happened there.
+        """
 
     async def changes(self, state: Path) -> int:
         """Changes that wait to be reviewed, once the sandbox is gone."""
@@ -66,6 +77,28 @@ class DockerMachine:
                     excluded_total=len(report.excluded),
                 )
             yield Opened(box, copied, _measured(box.posture))
+
+    @asynccontextmanager
+    async def again(self, spec: SandboxSpec, ref: str | None) -> AsyncIterator[Opened]:
+        async with AsyncExitStack() as stack:
+            found = await self.engine.containers({SESSION: spec.session or ""})
+            for container in found:
+                if container["Id"] != ref:
+                    await self.engine.remove(container["Id"])
+            if ref is not None and any(container["Id"] == ref for container in found):
+                try:
+                    attached = attach_sandbox(ref, engine=self.engine, gate=spec.gate)
+                    box = await stack.enter_async_context(attached)
+                except SandboxGone:
+                    await self.engine.remove(ref)
+                else:
+                    yield Opened(box, None, how="attached")
+                    return
+            if ref is None and spec.state is not None:
+                # Whatever was copied, nobody worked on it yet.
+                await asyncio.to_thread(remove, spec.state)
+            opened = await stack.enter_async_context(self.open(replace(spec, reopen=ref is not None)))
+            yield opened if ref is None else replace(opened, how="reopened")
 
     async def changes(self, state: Path) -> int:
         if bound_to(state) is not None or not manifest.exists(state):

@@ -37,7 +37,7 @@ from sandbox.protocol import Gatekeeper, SandboxSpec
 from sandbox.rootexec import RootCommands
 from sandbox.runtime import usable
 from sandbox.workspace.copyin import CopyReport, copy_in
-from sandbox.workspace.modes import Provided, owner_of, provide
+from sandbox.workspace.modes import Provided, owner_of, provide, provide_again
 from sandbox.workspace.quota import Storage, storage_of
 from sandbox.workspace.watchdog import Watchdog
 
@@ -91,7 +91,7 @@ async def open_in(stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: E
     prepared = await prepare(stack, spec, engine, storage=spec.workspace is not None)
     box = await launch(prepared, engine)
     stack.push_async_callback(box.close)
-    if spec.workspace is not None:
+    if spec.workspace is not None and not spec.reopen:
         box.copy_report = prepared.report or await fill(prepared, spec.workspace)
     await watch(stack, engine, box, prepared.storage)
     if spec.gate is not None:
@@ -131,7 +131,7 @@ async def prepare(
         engine.image(spec.image or policy.container.image), init_binary(engine)
     )
     uid, gid = _user(policy, spec.workspace)
-    disk = await _provide(policy, spec.workspace, state, engine, uid, gid) if storage else None
+    disk = await _provide(spec, state, engine, uid, gid) if storage else None
     session = spec.session or f"box-{secrets.token_hex(4)}"
     runtime = await usable(engine, spec.runtime, policy)
     config = container_config(
@@ -154,14 +154,14 @@ async def prepare(
     )  # fmt: skip
 
 
-async def _provide(
-    policy: Policy, workspace: Path | None, state: Path, engine: Engine, uid: int, gid: int
-) -> Provided:
+async def _provide(spec: SandboxSpec, state: Path, engine: Engine, uid: int, gid: int) -> Provided:
+    policy = spec.policy
     home = os.environ.get("USERMODE_HOME") or platformdirs.user_state_dir("usermode", appauthor=False)
     own = [cache_dir(), Path(home)]
     if policy.workspace.mode != "copy":
         own.append(Path((await engine.info()).get("DockerRootDir") or "/var/lib/docker"))
-    return await asyncio.to_thread(provide, policy, workspace, state, uid, gid, own)
+    way = provide_again if spec.reopen else provide
+    return await asyncio.to_thread(way, policy, spec.workspace, state, uid, gid, own)
 
 
 def _release(state: Path) -> None:

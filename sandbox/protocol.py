@@ -35,6 +35,8 @@ class SandboxSpec:
     """Without one, the policy's."""
     gate: Gatekeeper | None = None
     """Without one there is no way out, whatever the policy allows."""
+    reopen: bool = False
+    """Work on with the workspace that is in `state` already, as it stands, instead of preparing one."""
 
 
 @dataclass(frozen=True)

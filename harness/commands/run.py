@@ -6,10 +6,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 from harness.approval_prompt import TerminalPrompter, new_mark
+from harness.approvals.petition import Prompter
 from harness.boot import RunOptions
 from harness.boot import run as boot
 from harness.commands.place import Place
@@ -40,22 +41,30 @@ def run(task: str, model: str, place: Place, *, base_url: str | None, json: bool
         base_url=base_url,
         typed=place.typed,
     )
+    return attended(
+        lambda watch, prompter: boot(replace(options, prompter=prompter), watch, watch.interrupt), json
+    )
+
+
+def attended(
+    start: Callable[[Watch, Prompter | None], Coroutine[None, None, SessionEnded]], json: bool
+) -> int:
+    """A session shown, and steered by signals; its exit code."""
     view: View = JsonView(sys.stdout)
+    prompter = None
     if not json:
         view = screen = open_view(sys.stdout)
         if sys.stdin.isatty() and sys.stdout.isatty():
             mark = new_mark()
-            options = replace(
-                options, prompter=TerminalPrompter(sys.stdin.fileno(), sys.stdout, screen, mark)
-            )
+            prompter = TerminalPrompter(sys.stdin.fileno(), sys.stdout, screen, mark)
             view(
                 Notice(
                     level="info", code="mark", text=f"questions to you begin with {mark}, and only they do"
                 )
             )
-    watch = _Watch(view, Interrupt(), quiet=json)
+    watch = Watch(view, Interrupt(), quiet=json)
     try:
-        ended = asyncio.run(_attended(options, watch))
+        ended = asyncio.run(_attended(start(watch, prompter), watch))
     finally:
         view.close()
     if watch.lost:
@@ -80,13 +89,14 @@ def _task(said: str) -> str:
     return task
 
 
-class _Watch:
+class Watch:
     """Hands events to the view. A view that can no longer be written to ends the session in good order."""
 
     def __init__(self, view: View, interrupt: Interrupt, *, quiet: bool) -> None:
         self.interrupt = interrupt
         self._quiet = quiet
         self.session: str | None = None
+        """Its id, once it is known."""
         self.lost = False
         self._view = view
 
@@ -110,10 +120,10 @@ class _Watch:
             self(Notice(level="info", code="interrupt", text=text))
 
 
-async def _attended(options: RunOptions, watch: _Watch) -> SessionEnded | None:
+async def _attended(running: Coroutine[None, None, SessionEnded], watch: Watch) -> SessionEnded | None:
     """The session under the user's signals; None when it was left at once."""
     loop = asyncio.get_running_loop()
-    session = asyncio.ensure_future(boot(options, watch, watch.interrupt))
+    session = asyncio.ensure_future(running)
     with _Signals(loop, watch, session.cancel):
         try:
             return await session
@@ -129,7 +139,7 @@ class _Signals:
     Leaving still removes the container: the session's task is cancelled and cleans up as it unwinds.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, watch: _Watch, leave: Callable[[], object]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, watch: Watch, leave: Callable[[], object]) -> None:
         self._loop, self._watch, self._leave = loop, watch, leave
         self._pressed = 0
 

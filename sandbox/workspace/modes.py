@@ -14,9 +14,9 @@ from policies import Policy
 from policies.schema import Limits
 from sandbox.errors import SandboxRefused
 from sandbox.workspace.copyin import CopyReport
-from sandbox.workspace.overlay import lay_over
+from sandbox.workspace.overlay import lay_again, lay_over
 from sandbox.workspace.pinned import pinned
-from sandbox.workspace.quota import Storage, prepare, prepare_bound
+from sandbox.workspace.quota import Storage, mount_again, prepare, prepare_bound
 from sandbox.workspace.watchdog import usage
 
 
@@ -48,6 +48,33 @@ def provide(
     with pinned(source, [session_dir, *own]) as (_, path):
         _weigh(path, policy.limits)
         return Provided(prepare_bound(session_dir, path), CopyReport(0, 0, (), (), "bind"))
+
+
+def provide_again(
+    policy: Policy, source: Path | None, session_dir: Path, uid: int, gid: int, own: Sequence[Path]
+) -> Provided:
+    """The storage that an earlier container of the session had, with what is in it.
+
+    SandboxRefused when there is none any more, or it is not to be had in the same mode.
+    """
+    mode = policy.workspace.mode
+    try:
+        storage = mount_again(session_dir)
+    except FileNotFoundError:
+        raise SandboxRefused(
+            "the session's workspace is gone (discarded, or never copied whole); start another session"
+        ) from None
+    if (storage.kind == "your directory") != (mode == "bind"):
+        raise SandboxRefused(f"the session's workspace is no longer what mode {mode} made it")
+    if mode == "overlay":
+        if source is None:
+            raise SandboxRefused("workspace mode overlay needs the directory that lies beneath")
+        lay_again(source, session_dir, uid=uid, own=own)
+    elif source is not None and mode == "bind":
+        with pinned(source, [session_dir, *own]) as (_, path):
+            if path != storage.path:
+                raise SandboxRefused(f"the session works on {storage.path}, not on {path}")
+    return Provided(storage, None)
 
 
 def owner_of(source: Path, *, root: bool) -> tuple[int, int]:

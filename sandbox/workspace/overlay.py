@@ -79,6 +79,16 @@ def lay_over(
     return CopyReport(len(entries), 0, tuple(hidden_paths), rewritten, "overlay")
 
 
+def lay_again(source: Path, session_dir: Path, *, uid: int, own: Sequence[Path] = ()) -> None:
+    """Mount `source` beneath what an earlier container of the session wrote. SandboxRefused as `lay_over`."""
+    if mounts.is_mounted(tree_of(session_dir)):
+        return
+    with pinned(source, [session_dir, *own]) as (lower, path):
+        if (found := os.fstat(lower)).st_uid != uid:
+            raise SandboxRefused(f"{path} belongs to user {found.st_uid}, and the session runs as user {uid}")
+        _mount(session_dir, lower)
+
+
 def _fill(lower: int, upper: int, found: Found) -> None:
     """What the upper layer holds at first: whiteouts, and files without their credentials."""
     for hidden, _ in found.hidden:

@@ -108,6 +108,16 @@ def storage_of(session_dir: Path) -> Storage:
     return Storage(session_dir, "quota image" if image else "watched directory", tree_of(session_dir))
 
 
+def mount_again(session_dir: Path) -> Storage:
+    """The storage a session has, mounted where it has to be. FileNotFoundError when it has none."""
+    with _locked(session_dir):
+        storage = storage_of(session_dir)
+        if storage.exact and not _is_mounted(session_dir):
+            _mount(session_dir)
+        storage.path.stat()
+        return storage
+
+
 @contextmanager
 def opened(session_dir: Path) -> Iterator[Path]:
     """The session's tree, mounted for as long as the block lasts, or as it is while its sandbox runs.

@@ -1,0 +1,111 @@
+"""Booting a session that was left: wired as by `boot`, with what the journal tells in place of options.
+
+Nothing is decided anew: the policy, the image and the workspace are those that were journalled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import harness
+from harness.approvals.petition import Prompter
+from harness.approvals.remembered import Remembered
+from harness.boot import RunOptions, Start, live, price_of
+from harness.conceal import Concealed
+from harness.egress import outfit
+from harness.errors import UsageError
+from harness.events import Event, Notice, Resumed, SessionEnded
+from harness.interrupt import Interrupt
+from harness.journal import Journal
+from harness.machine import Machine, docker_machine
+from harness.providers.models import open_provider
+from harness.recorder import Recorder
+from harness.recovery.rebuild import Rebuilder
+from harness.recovery.takeup import finished
+from harness.redact import Redactor, host_secrets
+from harness.store import Store, home, keep_apart
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    session: str
+    """Its id, the beginning of one, or `last`."""
+    message: str = ""
+    """Said to the model once what was under way is done."""
+    model: str = ""
+    """Instead of the journalled one."""
+    base_url: str | None = None
+    home: Path | None = None
+    watched: bool = True
+    prompter: Prompter | None = None
+
+
+async def resume(
+    options: ResumeOptions,
+    emit: Callable[[Event], None],
+    interrupt: Interrupt,
+    *,
+    machine: Callable[[], AbstractAsyncContextManager[Machine]] = docker_machine,
+) -> SessionEnded:
+    """Go on with a session to its next end. As `boot.run`; JournalError too when another process has it open.
+
+    Until the journal says `Resumed` nothing is touched: a full disk leaves the session as it was.
+    """
+    async with AsyncExitStack() as stack:
+        # The journal: whoever has it open has the session.
+        where = options.home or home()
+        directory = Store(where).session(options.session)
+        told = Rebuilder()
+        journal = await asyncio.to_thread(Journal.open, directory, told=told.feed)
+        stack.callback(journal.close)
+        past = told.rebuilt()
+        if past.ended is not None and finished(past) and not options.message:
+            raise UsageError(f"session {directory.name} has ended ({past.ended.status}); say what to do next")
+        # What it ran on, as far as that is the host's to give again.
+        policy, way_out = await outfit(past.policy, os.environ)
+        redactor = journal.redactor = Redactor({**host_secrets(os.environ), **way_out.secrets})
+        workspace = None if past.started.workspace is None else Path(past.started.workspace)
+        keep_apart(workspace, where)
+        memory = Remembered(where, policy)
+        kept = await asyncio.to_thread(memory.load)
+        model = options.model or past.started.model
+        provider = open_provider(model, base_url=options.base_url)
+        stack.push_async_callback(provider.aclose)
+        price = price_of(model, policy)
+        engine = await stack.enter_async_context(machine())
+        # From here on it is this process that goes on with it.
+        recorder = Recorder(journal, Concealed(emit, redactor))
+        by = f"{getpass.getuser()}, process {os.getpid()}"
+        resumed = Resumed(by=by, model=model, harness_version=harness.__version__)
+        await recorder.record(resumed, *_torn(journal))
+        run = RunOptions(
+            task=options.message,
+            model=model,
+            policy=policy,
+            workspace=workspace,
+            image=past.started.image,
+            runtime="runsc" if past.started.runtime == "runsc" else "runc",
+            base_url=options.base_url,
+            home=where,
+            watched=options.watched,
+            prompter=options.prompter,
+        )
+        start = Start(
+            run, policy, way_out, provider, price, engine, recorder, interrupt,
+            past.session, memory, kept, directory, past.started.image, past,
+        )  # fmt: skip
+        return await live(stack, start)
+
+
+def _torn(journal: Journal) -> list[Notice]:
+    torn = journal.torn
+    if torn is None:
+        return []
+    text = f"the journal's end was torn: {torn.size} bytes of an entry that never happened were cut off"
+    return [Notice(level="warning", code="torn", text=f"{text} and kept in {torn.kept.name}")]

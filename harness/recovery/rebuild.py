@@ -1,0 +1,269 @@
+"""Rebuilding a session (redo): the process control block again, folded from its journal. Pure.
+
+What the model was told is in the messages; what the harness knew besides (directory, jobs, plan, grants, what
+was spent) is in the details of the outcomes. Nothing is asked of a sandbox here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from harness.approvals.grants import Grant
+from harness.approvals.petition import binding_of
+from harness.budget import Budget, allowance
+from harness.errors import JournalError
+from harness.events import (
+    ApprovalAsked,
+    CallIntent,
+    CallOutcome,
+    GrantChanged,
+    MessageAdded,
+    Resumed,
+    SandboxOpened,
+    SessionEnded,
+    SessionStarted,
+)
+from harness.lines import summary
+from harness.loops import PERIODS, STOP_AT
+from harness.memory.assemble import fixed_tokens
+from harness.memory.rebuild import Rebuild
+from harness.messages import Call, JsonObject, Result, Usage
+from harness.prompt import system_prompt
+from harness.record import Record
+from harness.recovery.details import completed, plan, raised, totals
+from harness.session import FIRST_EXEC_ID, WORKSPACE, Made, Session
+from harness.syscalls.table import tool_specs
+from policies.schema import Policy
+
+
+@dataclass(frozen=True)
+class Open:
+    """A call of the last message that has no result yet."""
+
+    call: Call
+    intent: CallIntent | None
+    """Without one nothing of it has happened."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A session as its journal tells it."""
+
+    started: SessionStarted
+    policy: Policy
+    session: Session
+    grants: tuple[Grant, ...]
+    """Those that stood, except the ones that are kept for good elsewhere."""
+    granted: int
+    asked: int
+    """Grants and questions so far; their names are counted on."""
+    ref: str | None
+    """The last sandbox; None when none was opened whole."""
+    settled: Mapping[str, Result]
+    """Of the last message's calls, by call id."""
+    open: tuple[Open, ...]
+    stop: str | None
+    """Why the model's last message ended."""
+    ended: SessionEnded | None
+    """Its last entry, if that is an end."""
+
+
+class Rebuilder:
+    """Feed it the records in their order, then ask for `rebuilt`."""
+
+    def __init__(self) -> None:
+        self._started: SessionStarted | None = None
+        self._policy = Policy(name="none")
+        self._conversation = Rebuild()
+        self._session: Session | None = None
+        self._turns, self._usage = 0, Usage()
+        self._cost: float | None = 0.0
+        self._elapsed_s, self._from, self._until = 0.0, "", ""
+        self._grants: dict[str, Grant] = {}
+        self._granted = self._asked = 0
+        self._ref: str | None = None
+        self._intents: dict[str, CallIntent] = {}
+        self._settled: dict[str, Result] = {}
+        self._stop: str | None = None
+        self._ended: SessionEnded | None = None
+
+    def feed(self, record: Record) -> None:
+        entry = record.entry
+        if isinstance(entry, Resumed):
+            self._elapsed_s += _seconds(self._from, self._until)
+            self._from = record.ts
+        self._until = record.ts
+        self._conversation.feed(entry)
+        self._ended = entry if isinstance(entry, SessionEnded) else None
+        match entry:
+            case SessionStarted():
+                self._started, self._from = entry, record.ts
+                self._policy = _policy(entry)
+                self._session = Session(Budget(allowance(self._policy.limits)))
+                self._conversation.memory.fixed = fixed_tokens(system_prompt(self._policy), tool_specs())
+            case SandboxOpened():
+                self._ref = entry.ref
+            case MessageAdded() if entry.message.role == "assistant":
+                self._reply(entry)
+            case CallIntent():
+                self._intents[entry.call.id] = entry
+                self._made(entry)
+            case CallOutcome():
+                self._settled[entry.result.call_id] = entry.result
+                self._learn(entry, record.ts)
+            case ApprovalAsked():
+                self._asked += 1
+            case GrantChanged():
+                self._grant(entry)
+
+    def rebuilt(self) -> Rebuilt:
+        """The session at the last record. JournalError when there is none that can go on."""
+        started, session = self._started, self._session
+        if started is None or session is None:
+            raise JournalError("nothing was journalled of this session yet; start another", code="missing")
+        messages = self._conversation.messages
+        last = messages[-1] if messages else None
+        calls = last.calls if last is not None and last.role == "assistant" else ()
+        if all(call.id in self._settled for call in calls):
+            self._conversation.settle()
+            calls = ()
+        session.messages, session.memory = self._conversation.messages, self._conversation.memory
+        self._loops(session)
+        spent_s = self._elapsed_s + _seconds(self._from, self._until)
+        session.budget.spent_before(self._turns, self._usage, self._cost, spent_s)
+        return Rebuilt(
+            started=started,
+            policy=self._policy,
+            session=session,
+            grants=tuple(grant for grant in self._grants.values() if grant.scope != "always"),
+            granted=self._granted,
+            asked=self._asked,
+            ref=self._ref,
+            settled=dict(self._settled) if calls else {},
+            open=tuple(
+                Open(call, self._intents.get(call.id)) for call in calls if call.id not in self._settled
+            ),
+            stop=self._stop,
+            ended=self._ended,
+        )
+
+    def _reply(self, entry: MessageAdded) -> None:
+        self._intents.clear()
+        self._settled.clear()
+        self._stop = entry.stop
+        if entry.usage is None:
+            return  # What was said until it was cancelled; nobody counted it.
+        self._turns += 1
+        self._usage = _sum(self._usage, entry.usage)
+        self._cost = None if self._cost is None or entry.cost_usd is None else self._cost + entry.cost_usd
+
+    def _made(self, intent: CallIntent) -> None:
+        assert self._session is not None
+        if intent.exec_id is None:
+            return
+        number = int(intent.exec_id, 16) - FIRST_EXEC_ID
+        # Calls of one message are announced in any order; no number may come twice.
+        self._session.calls = max(self._session.calls, number)
+        self._session.made[intent.exec_id] = Made(number, intent.call.id, summary(intent.call), running=False)
+
+    def _learn(self, entry: CallOutcome, ts: str) -> None:
+        """What a call's outcome changed in the session."""
+        session, details, name = self._session, entry.details, entry.result.name
+        assert session is not None
+        intent = self._intents.get(entry.result.call_id)
+        arguments = intent.call.arguments if intent is not None else {}
+        if name == "bash":
+            self._ran(session, entry, intent, ts)
+        elif name == "job" and isinstance(found := details.get("job"), str) and found in session.jobs:
+            job = session.jobs[found]
+            if details.get("running") is False:
+                job.done = completed(details)
+            job.seen = totals(details) or job.seen
+        elif name == "plan" and entry.result.error is None:
+            session.plan = plan(arguments)
+        elif name == "sudo" and isinstance(wanted := details.get("limits"), dict):
+            present = session.limits or self._policy.limits
+            session.limits = raised(present, wanted)
+            session.budget.allowed = allowance(session.limits)
+
+    def _ran(self, session: Session, entry: CallOutcome, intent: CallIntent | None, ts: str) -> None:
+        details = entry.details
+        if isinstance(cwd := details.get("cwd"), str):
+            session.cwd = cwd
+        if intent is None or intent.exec_id is None:
+            return
+        arguments = intent.call.arguments
+        if entry.result.error == "not_found" and not arguments.get("cwd"):
+            session.cwd = WORKSPACE  # Its directory was gone; that is what the model was told.
+        running = details.get("running") is True
+        if running or details.get("processes_left"):
+            job = session.add_job(
+                intent.exec_id,
+                str(arguments.get("command", "")),
+                takes_input=running and arguments.get("background") is True,
+                seen=totals(details) or {"stdout": 0, "stderr": 0},
+            )
+            job.started = time.monotonic() - max(0.0, time.time() - datetime.fromisoformat(ts).timestamp())
+            if not running:
+                job.done = completed(details)
+
+    def _grant(self, entry: GrantChanged) -> None:
+        if entry.change != "given":
+            self._grants.pop(entry.grant, None)
+            return
+        self._granted += 1
+        # Redacted, it is bound to something else: then it is not given again, and the user is asked.
+        if entry.petition is None or entry.bound is None:
+            return
+        if binding_of(entry.petition, entry.bound) == entry.binding:
+            self._grants[entry.grant] = Grant(
+                entry.grant, entry.petition, entry.what, entry.bound, entry.scope, entry.until
+            )
+
+    def _loops(self, session: Session) -> None:
+        """As many of the last steps as the detector remembers."""
+        last = session.messages[-3 * STOP_AT * max(PERIODS) :]
+        for message, after in itertools.pairwise(last):
+            if message.calls and after.role == "tool":
+                results = tuple(part for part in after.parts if isinstance(part, Result))
+                session.loops.observe(message.calls, results)
+
+
+def _policy(started: SessionStarted) -> Policy:
+    """Exactly the policy that was decided on, or JournalError."""
+    if _digest(started.policy) != started.policy_digest:
+        raise JournalError(
+            "the policy of this session was not journalled as it was (a value in it was redacted), so it "
+            "cannot go on under it; start another session",
+            code="policy",
+        )
+    try:
+        return Policy.model_validate(started.policy)
+    except ValueError as exc:
+        raise JournalError(f"the policy of this session is none that this usermode knows: {exc}") from exc
+
+
+def _digest(policy: JsonObject) -> str:
+    text = json.dumps(policy, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _seconds(first: str, last: str) -> float:
+    if not first or not last:
+        return 0.0
+    return max(0.0, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds())
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
+        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
+    )

@@ -1,0 +1,170 @@
+"""Reconciling (redo/undo): what became of the calls that were announced and of which no outcome is written.
+
+A command is executed under its id, so the sandbox itself can tell: it finished and its result is kept, it
+still runs, or it never began. Of anything else only what can be seen afterwards is known. What changes
+nothing is simply done again, and what cannot be known is said to be unknown: nothing is guessed, and nothing
+is done twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from typing import Any, Literal
+
+from harness.calls import Devices, Prepared, carry_out, refused
+from harness.events import OpenCall
+from harness.messages import Result
+from harness.recovery.rebuild import Open
+from harness.scheduler import Work, run_together
+from harness.session import Session
+from harness.syscalls.arguments import fetch
+from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall, resolve
+from harness.syscalls.bash import Bash, rejoin
+from harness.syscalls.table import TABLE
+from harness.syscalls.write import Write
+from policies.decide import Decision
+from sandbox.errors import SandboxError
+from sandbox.protocol import Sandbox
+
+GONE = "unknown: the harness ended while this ran and its sandbox is gone; check before repeating"
+UNSEEN = "unknown: the harness ended while this ran, and it may be done or not; check before repeating"
+NOT_RUN = "not run: the harness ended before this began; nothing of it happened"
+
+REDACTED = "‹redacted:"
+
+Fate = Literal["adopted", "reattached", "again", "not_run", "unknown"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An open call and what is known of it."""
+
+    open: Open
+    fate: Fate
+    row: Syscall | None = None
+    arguments: Arguments | None = None
+
+    @property
+    def entry(self) -> OpenCall:
+        return OpenCall(call_id=self.open.call.id, name=self.open.call.name, fate=self.fate)
+
+
+async def look(calls: Sequence[Open], box: Sandbox, session: Session, *, attached: bool) -> list[Found]:
+    """What became of the announced ones; the others have not happened. Changes nothing. SandboxError."""
+    found = [await _look(one, box, session, attached) for one in calls if one.intent is not None]
+    # What was redacted in the journal is another call now, which nobody made.
+    kept = [
+        replace(one, fate="not_run") if one.fate == "again" and _redacted(one.open) else one for one in found
+    ]
+    return kept + [Found(one, "not_run") for one in calls if one.intent is None and _redacted(one)]
+
+
+def _redacted(one: Open) -> bool:
+    return REDACTED in json.dumps([one.call.arguments, one.call.malformed], ensure_ascii=False)
+
+
+async def _look(one: Open, box: Sandbox, session: Session, attached: bool) -> Found:
+    assert one.intent is not None
+    if one.intent.exec_id is None:
+        return Found(one, "again")  # It was refused, and will be for the same reason.
+    try:
+        row, arguments = fetch(one.call, TABLE)
+    except Refused:
+        return Found(one, "unknown")
+    if row.repeats(arguments):
+        return Found(one, "again", row, arguments)
+    fate: Fate = "unknown"
+    if isinstance(arguments, Bash) and attached:
+        fate = await _of_command(box, one.intent.exec_id)
+    elif isinstance(arguments, Write) and await _written(box, session, arguments):
+        fate = "adopted"
+    return Found(one, fate, row, arguments)
+
+
+async def _of_command(box: Sandbox, exec_id: str) -> Fate:
+    try:
+        return "reattached" if (await box.progress(exec_id, 0)).running else "adopted"
+    except KeyError:
+        return "not_run"
+
+
+async def _written(box: Sandbox, session: Session, arguments: Write) -> bool:
+    """Whether the file holds what was to be written: then it makes no difference who wrote it."""
+    try:
+        data = await box.read_file(resolve(arguments.path, session.cwd))
+        return sha256(data).digest() == sha256(arguments.content.encode()).digest()
+    except SandboxError:
+        raise
+    except (OSError, ValueError, Refused):
+        return False
+
+
+async def reconcile(
+    found: Sequence[Found], session: Session, devices: Devices, *, attached: bool
+) -> Mapping[str, Result]:
+    """Write down an outcome for each that is not done again, and return the results by call id.
+
+    Waits for what still runs as its call would have. Raises as the carrying out of calls does.
+    """
+    settled: dict[str, Result] = {}
+    for one in found:
+        if one.fate == "again":
+            continue
+        if devices.interrupt.cause is not None:
+            break  # The next resume finds them as they are now.
+        announced = one.open.intent is not None and one.open.intent.exec_id is not None
+        prepared = _prepared(one, session, attached) if announced else _not_made(one, session)
+        run = partial(carry_out, prepared, session, devices, announced=one.open.intent is not None)
+        with session.budget.working():
+            (entry,) = await run_together([Work(Access(), run)], 1)
+        settled[entry.result.call_id] = entry.result
+    return settled
+
+
+def _not_made(one: Found, session: Session) -> Prepared:
+    text = f"{NOT_RUN}. Its arguments were redacted in the journal: make it again if it is still wanted"
+    return refused(one.open.call, session, Refused("not_run", text))
+
+
+def _prepared(one: Found, session: Session, attached: bool) -> Prepared:
+    """The call as it stood when it was announced, with a handler that finds out instead of doing."""
+    intent = one.open.intent
+    assert intent is not None
+    row = one.row or TABLE["plan"]
+    return Prepared(
+        call=one.open.call,
+        exec_id=intent.exec_id or "",
+        decision=Decision(intent.decision, intent.rule, ""),
+        access=Access(),
+        cwd=session.cwd,
+        row=replace(row, handler=_handler(one, attached)),
+        arguments=one.arguments or Arguments(),
+    )
+
+
+def _handler(one: Found, attached: bool) -> Callable[[Context, Any], Awaitable[Outcome]]:
+    match one.fate, one.arguments:
+        case (("adopted" | "reattached"), Bash()):
+            return rejoin
+        case "adopted", Write() as arguments:
+            return partial(_say, _wrote(arguments))
+        case "not_run", _:
+            return partial(_say, Outcome(NOT_RUN, "not_run"))
+    return partial(_say, Outcome(UNSEEN if attached else GONE, "unknown"))
+
+
+async def _say(outcome: Outcome, context: Context, arguments: Any) -> Outcome:
+    return outcome
+
+
+def _wrote(arguments: Write) -> Outcome:
+    data = arguments.content.encode()
+    return Outcome(
+        f"{arguments.path} holds these {len(data):,} bytes; the harness ended while they were written",
+        None,
+        {"path": arguments.path, "bytes": len(data), "sha256": sha256(data).hexdigest()},
+    )
