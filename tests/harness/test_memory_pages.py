@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from harness.memory.eviction import HIGH, RECENT, stub
 from harness.memory.pages import PageTable, tokens_of
 from harness.memory.rebuild import Rebuild
 from harness.messages import Call, Message, Result, Usage, user
+from harness.providers.base import Reply
 from harness.providers.replay import ReplayProvider
 from harness.providers.scripted import ScriptedProvider
 
@@ -277,6 +279,25 @@ async def test_over_a_hundred_turns_the_beginning_changes_only_when_a_batch_goes
     assert again.memory.table.pages == run.session.memory.table.pages
     assert again.memory.calibration == run.session.memory.calibration
     assert again.memory.prefix.digests == run.session.memory.prefix.digests
+
+
+async def test_a_lost_cache_is_told_in_the_session_and_its_journal(make_session):
+    class Forgetful(Watched):
+        async def stream(self, request):
+            async for delta in super().stream(request):
+                if isinstance(delta, Reply):
+                    at = len(self.requests)
+                    counts = {"input_tokens": 9000 * (at == 3), "cache_read_tokens": 5000 * (at != 3)}
+                    delta = replace(delta, usage=Usage(**counts))
+                yield delta
+
+    replies = [*(calls(bash(f"echo {number}")) for number in range(4)), "done"]
+    run = make_session(replies, provider=Forgetful(replies))
+    await run.turn()
+    assert run.notices == ["cache"]
+    kinds = run.kinds()
+    assert kinds[kinds.index("notice") + 1] == "message:assistant"
+    assert kinds[: kinds.index("notice")].count("message:assistant") == 2
 
 
 async def test_the_session_does_not_go_on_when_an_eviction_cannot_be_journalled(make_session):
