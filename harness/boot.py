@@ -25,7 +25,7 @@ from harness.calls import Devices
 from harness.checkpointing import checkpointing
 from harness.conceal import Concealed
 from harness.control import controlled
-from harness.egress import asker, can_open, opens, outfit, reporter
+from harness.egress import Outfit, asker, can_open, opens, outfit, reporter
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
 from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
@@ -40,6 +40,8 @@ from harness.providers.base import Provider, ProviderError
 from harness.providers.models import open_provider
 from harness.providers.prices import cost_usd
 from harness.recorder import Recorder
+from harness.recovery.rebuild import Rebuilt
+from harness.recovery.takeup import take_up
 from harness.redact import Redactor, host_secrets
 from harness.session import Session
 from harness.store import Store, home, keep_apart
@@ -115,7 +117,7 @@ async def run(
         # The model.
         provider = open_provider(options.model, base_url=options.base_url)
         stack.push_async_callback(provider.aclose)
-        price = _price(options.model, policy)
+        price = price_of(options.model, policy)
         # The engine, and the image it would start.
         engine = await stack.enter_async_context(machine())
         image = options.image or policy.container.image
@@ -141,62 +143,85 @@ async def run(
             ),
             *ignored,
         )
-        session = Session(Budget(allowance(policy.limits)))
-        # Questions to the user, the answers that stand, and the way out that some of them open.
-        grants = Grants(recorder)
-        stack.callback(grants.close)
-        approvals = Approvals(
-            recorder, grants, policy.sudo.timeout_s, prompter=options.prompter, memory=memory
-        )
-        gate = None
-        if can_open(policy):
-            gate = Gate(
-                policy, ask=asker(approvals, session), report=reporter(recorder),
-                inspection=way_out.inspection, tools=way_out.tools,
-            )  # fmt: skip
-        grants.on_given, grants.on_end = opens(gate)
-        spec = SandboxSpec(
-            policy=policy,
-            image=image,
-            workspace=options.workspace,
-            state=directory,
-            session=directory.name,
-            runtime=options.runtime,
-            gate=gate,
-        )
-        # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
-        live = _Live(
-            options, policy, provider, price, engine, recorder, interrupt, session, approvals, gate, kept
-        )
-        try:
-            end = await _guarded(live, spec)
-        except asyncio.CancelledError:
-            killed = _End("killed", INTERRUPTED, "the session was left at once")
-            await _close(live, killed, directory)
-            raise
-        except Exception as exc:
-            fault = _End("failed", INTERNAL, f"a fault of usermode itself: {type(exc).__name__}: {exc}")
-            await _close(live, fault, directory)
-            raise
-        return await _close(live, end, directory)
+        start = Start(
+            options, policy, way_out, provider, price, engine, recorder, interrupt,
+            Session(Budget(allowance(policy.limits))), memory, kept, directory, image,
+        )  # fmt: skip
+        return await live(stack, start)
 
 
 @dataclass(frozen=True)
-class _Live:
-    """A session that has begun."""
+class Start:
+    """A session whose journal is open, and all that it needs."""
 
     options: RunOptions
     policy: Policy
+    way_out: Outfit
     provider: Provider
     price: Price
     engine: Machine
     recorder: Recorder
     interrupt: Interrupt
     session: Session
-    approvals: Approvals
-    gate: Gate | None
+    memory: Remembered
     kept: Sequence[Petition]
     """What was answered for good, earlier."""
+    directory: Path
+    image: str
+    past: Rebuilt | None = None
+    """What its journal told, of a session that is taken up again."""
+
+
+async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
+    """From the open journal to the session's last entry."""
+    policy, session, recorder, options = start.policy, start.session, start.recorder, start.options
+    # Questions to the user, the answers that stand, and the way out that some of them open.
+    grants = Grants(recorder)
+    stack.callback(grants.close)
+    approvals = Approvals(
+        recorder, grants, policy.sudo.timeout_s, prompter=options.prompter, memory=start.memory
+    )
+    gate = None
+    if can_open(policy):
+        gate = Gate(
+            policy, ask=asker(approvals, session), report=reporter(recorder),
+            inspection=start.way_out.inspection, tools=start.way_out.tools,
+        )  # fmt: skip
+    grants.on_given, grants.on_end = opens(gate)
+    if start.past is not None:
+        grants.restore(start.past.grants, start.past.granted)
+        approvals.go_on_from(start.past.asked)
+    spec = SandboxSpec(
+        policy=policy,
+        image=start.image,
+        workspace=options.workspace,
+        state=start.directory,
+        session=start.directory.name,
+        runtime=options.runtime,
+        gate=gate,
+    )
+    # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
+    going = _Live(start, approvals, gate)
+    try:
+        end = await _guarded(going, spec)
+    except asyncio.CancelledError:
+        killed = _End("killed", INTERRUPTED, "the session was left at once")
+        await _close(start, killed)
+        raise
+    except Exception as exc:
+        fault = _End("failed", INTERNAL, f"a fault of usermode itself: {type(exc).__name__}: {exc}")
+        await _close(start, fault)
+        raise
+    return await _close(start, end)
+
+
+@dataclass(frozen=True)
+class _Live:
+    """A session that has begun."""
+
+    start: Start
+    approvals: Approvals
+    gate: Gate | None
 
 
 async def _guarded(live: _Live, spec: SandboxSpec) -> _End:
@@ -214,34 +239,39 @@ async def _guarded(live: _Live, spec: SandboxSpec) -> _End:
 
 
 async def _work(live: _Live, spec: SandboxSpec) -> _End:
-    directory = spec.state
-    assert directory is not None
+    start = live.start
+    past, directory, interrupt = start.past, start.directory, start.interrupt
     async with AsyncExitStack() as stack:
-        if live.interrupt.cause is None:
-            with live.interrupt.scope():
-                opened = await stack.enter_async_context(live.engine.open(spec))
-        if live.interrupt.cause is not None:
+        if interrupt.cause is None:
+            opening = start.engine.open(spec) if past is None else start.engine.again(spec, past.ref)
+            with interrupt.scope():
+                opened = await stack.enter_async_context(opening)
+        if interrupt.cause is not None:
             return _End("interrupted", INTERRUPTED, "the session was cancelled before it began")
         facts = [fact for fact in (opened.posture, opened.copied) if fact is not None]
-        await live.recorder.record(SandboxOpened(ref=opened.sandbox.ref), *facts)
-        for petition in live.kept:
+        if opened.how != "attached":
+            await start.recorder.record(SandboxOpened(ref=opened.sandbox.ref), *facts)
+        for petition in start.kept:
             await live.approvals.grants.give(petition, "always")
         await _listen(stack, live, directory, opened.sandbox)
         checkpoints = await stack.enter_async_context(checkpointing(directory, spec.policy.limits))
         devices = Devices(
             sandbox=opened.sandbox,
-            policy=live.policy,
-            recorder=live.recorder,
-            interrupt=live.interrupt,
+            policy=start.policy,
+            recorder=start.recorder,
+            interrupt=interrupt,
             approvals=live.approvals,
-            watched=live.options.watched,
+            watched=start.options.watched,
             outlet=live.gate,
             keep_out=(directory.parent.parent,),
             archive=Index(directory),
             checkpoints=checkpoints,
         )
-        kernel = Kernel(live.provider, devices, live.price, system_prompt(live.policy))
-        turn = await run_turn(kernel, live.session, live.options.task)
+        kernel = Kernel(start.provider, devices, start.price, system_prompt(start.policy))
+        if past is None:
+            turn = await run_turn(kernel, start.session, start.options.task)
+        else:
+            turn = await take_up(kernel, past, opened.how, start.options.task)
     if turn.status == "done" and live.approvals.refused is not None:
         return _End("refused", ApprovalRefused.exit_code, f"{turn.reason}, but {live.approvals.refused}")
     codes = {"done": 0, "failed": 1, "interrupted": INTERRUPTED}
@@ -254,16 +284,16 @@ async def _listen(stack: AsyncExitStack, live: _Live, directory: Path, box: Sand
         await stack.enter_async_context(controlled(directory, live.approvals, box))
     except OSError as exc:
         text = f"this session cannot be reached from another terminal: {exc.strerror or exc}"
-        await live.recorder.record(Notice(level="warning", code="control", text=text))
+        await live.start.recorder.record(Notice(level="warning", code="control", text=text))
 
 
-async def _close(live: _Live, end: _End, directory: Path) -> SessionEnded:
+async def _close(start: Start, end: _End) -> SessionEnded:
     """Count what changed, and write the last entry. Where that cannot be written, it is told all the same."""
-    budget = live.session.budget
+    budget = start.session.budget
     changes = 0
-    if live.options.workspace is not None:
+    if start.options.workspace is not None:
         try:
-            changes = await live.engine.changes(directory)
+            changes = await start.engine.changes(start.directory)
         except (SandboxError, OSError) as exc:
             end = replace(end, reason=f"{end.reason}; the changes could not be counted: {exc}")
     ended = SessionEnded(
@@ -275,15 +305,15 @@ async def _close(live: _Live, end: _End, directory: Path) -> SessionEnded:
         changes=changes,
     )
     try:
-        await live.recorder.record(ended)
+        await start.recorder.record(ended)
     except JournalError as exc:
         broken = {"status": "journal", "exit_code": exc.exit_code, "reason": str(exc)}
         ended = ended.model_copy(update=broken)
-        live.recorder.emit(ended)
+        start.recorder.emit(ended)
     return ended
 
 
-def _price(model: str, policy: Policy) -> Price:
+def price_of(model: str, policy: Policy) -> Price:
     """What a reply costs. An unknown price is not zero: with a limit on cost nothing starts."""
     if policy.limits.cost_usd is not None and cost_usd(model, Usage()) is None:
         raise UsageError(

@@ -231,8 +231,18 @@ class EgressClosed(Value):
     why: str
 
 
-class TakenUp(Value):
-    """A call that the last harness announced and whose outcome it did not write down."""
+class Resumed(Value):
+    """Another process goes on with the session; written before it touches anything."""
+
+    kind: Literal["resumed"] = "resumed"
+    by: str
+    """User and process."""
+    model: str
+    harness_version: str
+
+
+class OpenCall(Value):
+    """A call that was announced by a process that did not write down what came of it."""
 
     call_id: Annotated[str, VERBATIM]
     name: str
@@ -241,17 +251,13 @@ class TakenUp(Value):
     knows."""
 
 
-class Resumed(Value):
-    """Another process goes on with the session. What became of the calls is said by their outcomes."""
+class TakenUp(Value):
+    """What a resumed session found. What it does about the calls is said by their outcomes."""
 
-    kind: Literal["resumed"] = "resumed"
-    by: str
-    """User and process."""
-    model: str
-    harness_version: str
+    kind: Literal["taken_up"] = "taken_up"
     sandbox: Literal["attached", "reopened", "new"]
     """The same container; a new one over the session's own workspace; or everything from the start."""
-    calls: tuple[TakenUp, ...] = ()
+    calls: tuple[OpenCall, ...]
 
 
 class SessionEnded(Value):
@@ -285,6 +291,7 @@ Entry = (
     | EgressDecided
     | EgressClosed
     | Resumed
+    | TakenUp
     | SessionEnded
 )
 

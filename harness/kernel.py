@@ -159,7 +159,7 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     calls = asked.reply.message.calls
     if not calls:
         # Something may have been said to the model while it spoke its last words.
-        return None if kernel.devices.interrupt.has_steering else _last(asked.reply)
+        return None if kernel.devices.interrupt.has_steering else last_words(asked.reply.stop)
     outcomes = await _run_calls(kernel.devices, session, list(enumerate(calls)), asked.ahead)
     return await _answered(kernel, session, calls, tuple(outcome.result for outcome in outcomes))
 
@@ -344,10 +344,13 @@ async def _add(kernel: Kernel, session: Session, *entries: Entry) -> None:
     session.messages += [entry.message for entry in entries if isinstance(entry, MessageAdded)]
 
 
-def _last(reply: Reply) -> TurnEnded:
-    if reply.stop == "length":
+def last_words(stop: str | None) -> TurnEnded:
+    """How a turn ends with a message that makes no calls."""
+    if stop == "cancelled":
+        return TurnEnded("interrupted", "the turn was cancelled by the user")
+    if stop == "length":
         return TurnEnded("failed", "the model's answer was cut off at its length limit")
-    if reply.stop == "refusal":
+    if stop == "refusal":
         return TurnEnded("failed", "the model refused the task")
     return TurnEnded("done", "the model answered")
 

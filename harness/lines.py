@@ -31,6 +31,7 @@ from harness.events import (
     SandboxOpened,
     SessionEnded,
     SessionStarted,
+    TakenUp,
     WorkspaceCopied,
 )
 from harness.messages import Call, Result
@@ -228,12 +229,14 @@ def lines(event: Event) -> Iterator[Line]:
             moved = f"{amount(event.bytes_out, 'B')} out, {amount(event.bytes_in, 'B')} in"
             yield Line("output", f"  network #{event.connection} ended: {moved}; {bounded(event.why)}")
         case Resumed():
+            yield Line("head", f"resumed by {bounded(event.by)}")
+        case TakenUp():
             how = {
-                "attached": "in the container it left",
+                "attached": "in the container it was left in",
                 "reopened": "in a new container over its own workspace",
                 "new": "from the start",
             }
-            yield Line("head", f"resumed by {bounded(event.by)}, {how[event.sandbox]}")
+            yield Line("head", f"the session goes on {how[event.sandbox]}")
             for one in event.calls:
                 yield Line("notice", f"  {bounded(one.name)} was under way: {one.fate.replace('_', ' ')}")
         case PagesEvicted():
