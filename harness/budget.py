@@ -71,7 +71,7 @@ class Budget:
     def charge(self, usage: Usage, cost_usd: float | None) -> None:
         """One reply of the model; `cost_usd` is None where its price is unknown."""
         self.turns += 1
-        self.usage = _sum(self.usage, usage)
+        self.usage = self.usage.plus(usage)
         self.cost_usd = None if self.cost_usd is None or cost_usd is None else self.cost_usd + cost_usd
         if self._parent is not None:
             self._parent.charge(usage, cost_usd)
@@ -174,12 +174,3 @@ class Budget:
 def _least(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return min(known) if known else None
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        input_tokens=one.input_tokens + other.input_tokens,
-        output_tokens=one.output_tokens + other.output_tokens,
-        cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
-        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
-    )

@@ -111,6 +111,32 @@ class PagesEvicted(Value):
     tokens_after: int
 
 
+class Compacted(Value):
+    """Written before it is used: one message stands in place of the conversation's beginning."""
+
+    kind: Literal["compacted"] = "compacted"
+    through: int
+    """Messages of the session that are replaced, from the first."""
+    pages: int
+    """Their pages, `p1` to this one; all of them can be recalled."""
+    cause: Literal["full", "overflow"]
+    """By our own count, or since the provider refused the request as too long."""
+    summary: JsonObject | None
+    """The model's, as validated; None where none could be had."""
+    fallback: str = ""
+    """Why there is no new summary."""
+    head: str
+    """The message, as the model is sent it."""
+    tokens_before: int
+    """Expected of the next request, by what the provider counted so far."""
+    tokens_after: int
+    replies: int
+    """The model gave for it; they are no part of the conversation."""
+    usage: Usage
+    """What they cost together."""
+    cost_usd: float | None
+
+
 class Checkpointed(Value):
     """The workspace was kept as the calls before this entry left it; number 0 is how the session got it."""
 
@@ -282,6 +308,7 @@ Entry = (
     | CallOutcome
     | Notice
     | PagesEvicted
+    | Compacted
     | Checkpointed
     | Rewound
     | PostureMeasured

@@ -21,6 +21,7 @@ from harness.events import CallOutcome, Entry, MessageAdded, Notice, TextStreame
 from harness.interrupt import Interrupt
 from harness.loops import notice_text
 from harness.memory.assemble import fixed_tokens
+from harness.memory.room import make_room
 from harness.messages import Call, Message, Result, Text, Usage, user
 from harness.providers.base import (
     Provider,
@@ -130,6 +131,10 @@ async def _steps(
 ) -> TurnEnded:
     interrupt = kernel.devices.interrupt
     session.memory.fixed = fixed_tokens(kernel.system, kernel.tools)
+    facts = kernel.devices.recorder.facts
+    if session.memory.facts is not facts:
+        facts.begin_with(session.memory.facts)
+        session.memory.facts = facts
     try:
         with _alarm(interrupt, session.budget):
             ended = await begin()
@@ -152,8 +157,14 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     session.budget.check()
     for text in kernel.devices.interrupt.take_steering():
         await _add(kernel, session, MessageAdded(message=user(text)))
-    await _make_room(kernel, session)
-    asked = await _ask(kernel, session)
+    if (stuck := await _make_room(kernel, session)) is not None:
+        return stuck
+    try:
+        asked = await _ask(kernel, session)
+    except ProviderError as exc:
+        if exc.fault != "context_overflow":
+            raise
+        return await _make_room(kernel, session, exc)
     if asked is None:
         return None
     calls = asked.reply.message.calls
@@ -191,13 +202,48 @@ async def _answered(
     return await _repetition(kernel, session, calls, results)
 
 
-async def _make_room(kernel: Kernel, session: Session) -> None:
-    """Put old results out of the context when it fills up; what stays in their place is journalled first."""
-    limit = kernel.devices.limits(session).context_tokens
-    evicted = session.memory.make_room(session.messages, limit)
-    if evicted is not None:
-        await kernel.devices.recorder.record(evicted)
-        session.memory.apply(evicted)
+async def _make_room(
+    kernel: Kernel, session: Session, refused: ProviderError | None = None
+) -> TurnEnded | None:
+    """Keep the next request under its limit, or below what the provider just refused. What stays in place of
+    anything is journalled first.
+    """
+    recorder = kernel.devices.recorder
+    if refused is not None:
+        await recorder.record(Notice(level="warning", code="overflow", text=str(refused)))
+    stuck = await make_room(
+        session.memory,
+        session.messages,
+        kernel.devices.limits(session).context_tokens,
+        recorder,
+        partial(_consult, kernel, session),
+        overflowed=refused is not None,
+    )
+    if stuck is None:
+        return None
+    await recorder.record(Notice(level="error", code="context", text=stuck))
+    return TurnEnded("failed", f"stopped: {stuck}")
+
+
+async def _consult(kernel: Kernel, session: Session, request: Request) -> tuple[Reply, float | None] | None:
+    """A reply that is no part of the conversation, and its price; None when the turn is cancelled."""
+    interrupt = kernel.devices.interrupt
+    session.budget.check()
+    if interrupt.cause is not None:
+        return None
+    retries: list[Notice] = []
+    reply: Reply | None = None
+    try:
+        with interrupt.scope() as scope, session.budget.working():
+            reply = await _stream(kernel, request, [], retries, shown=False)
+    finally:
+        if retries:
+            await kernel.devices.recorder.record(*retries)
+    if scope.cancelled or reply is None:
+        return None
+    cost = kernel.price(reply.usage)
+    session.budget.charge(reply.usage, cost)
+    return reply, cost
 
 
 async def _ask(kernel: Kernel, session: Session) -> _Asked | None:
@@ -210,7 +256,7 @@ async def _ask(kernel: Kernel, session: Session) -> _Asked | None:
     reply: Reply | None = None
     begin_one(kernel.devices.checkpoints, session)
     with interrupt.scope() as scope, session.budget.working():
-        reply = await _stream(kernel, session, said, retries)
+        reply = await _stream(kernel, _request(kernel, session), said, retries)
     kept = await finished(kernel.devices.checkpoints)
     if scope.cancelled or reply is None:
         if said:
@@ -248,7 +294,14 @@ def _ahead(devices: Devices, session: Session, calls: Sequence[Call]) -> Prepare
     return prepared if runs else None
 
 
-async def _stream(kernel: Kernel, session: Session, said: list[str], retries: list[Notice]) -> Reply:
+def _request(kernel: Kernel, session: Session) -> Request:
+    messages = session.memory.assemble(session.messages)
+    return Request(kernel.system, messages, kernel.tools, replies=session.memory.replies)
+
+
+async def _stream(
+    kernel: Kernel, request: Request, said: list[str], retries: list[Notice], *, shown: bool = True
+) -> Reply:
     """Show the reply while it comes; `said` and `retries` hold what there is of it at any moment."""
 
     def on_retry(error: ProviderError, attempt: int, wait_s: float) -> None:
@@ -256,7 +309,6 @@ async def _stream(kernel: Kernel, session: Session, said: list[str], retries: li
         retries.append(Notice(level="warning", code="retry", text=text))
         kernel.devices.recorder.emit(retries[-1])
 
-    request = Request(kernel.system, session.memory.assemble(session.messages), kernel.tools)
     async with aclosing(stream_with_retry(kernel.provider, request, on_retry)) as deltas:
         async for delta in deltas:
             if isinstance(delta, Reply):
@@ -266,9 +318,10 @@ async def _stream(kernel: Kernel, session: Session, said: list[str], retries: li
                 continue
             if isinstance(delta, TextDelta):
                 said.append(delta.text)
-            kernel.devices.recorder.emit(
-                TextStreamed(text=delta.text, thinking=isinstance(delta, ThinkingDelta))
-            )
+            if shown:
+                kernel.devices.recorder.emit(
+                    TextStreamed(text=delta.text, thinking=isinstance(delta, ThinkingDelta))
+                )
     raise ProviderError("garbage", "the model's stream ended without a reply")
 
 

@@ -18,6 +18,7 @@ from harness.events import (
     CallIntent,
     CallOutcome,
     Checkpointed,
+    Compacted,
     EgressClosed,
     EgressDecided,
     Event,
@@ -244,6 +245,11 @@ def lines(event: Event) -> Iterator[Line]:
             before, after = amount(event.tokens_before), amount(event.tokens_after)
             text = f"memory: {pages} put out of the context, {before} -> {after} tokens"
             yield Line("notice", text)
+        case Compacted():
+            before, after = amount(event.tokens_before), amount(event.tokens_after)
+            alone = f"; from the record alone: {bounded(event.fallback)}" if event.fallback else ""
+            what = f"{counted(event.through, 'message')} summed up"
+            yield Line("notice", f"memory: {what}, {before} -> {after} tokens{alone}")
         case Notice():
             tone: Tone = "error" if event.level == "error" else "notice"
             yield Line(tone, f"{event.level}: {bounded(event.text)}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.events import Entry, Event
+from harness.memory.facts import Facts
 
 
 class Recorded(Protocol):
@@ -27,7 +28,13 @@ class Recorder:
     emit: Callable[[Event], None]
     """Told all that happens; it must neither raise nor wait."""
 
-    async def record(self, *entries: Entry) -> None:
-        """JournalError when they could not be written; then nobody was told either."""
-        for recorded in await self.journal.append_many(entries):
-            self.emit(recorded.entry)
+    facts: Facts = field(default_factory=Facts)
+    """Kept up by every entry, whoever records it."""
+
+    async def record(self, *entries: Entry) -> tuple[Entry, ...]:
+        """The entries as written. JournalError when they could not be; then nobody was told either."""
+        written = tuple(recorded.entry for recorded in await self.journal.append_many(entries))
+        for entry in written:
+            self.facts.feed(entry)
+            self.emit(entry)
+        return written

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.commands.say import say, table
-from harness.events import MessageAdded, SessionStarted
+from harness.events import Compacted, MessageAdded, SessionStarted
 from harness.lines import amount, counted, summary
 from harness.memory.assemble import fixed_tokens
 from harness.memory.pages import Page
@@ -73,7 +73,8 @@ def load(directory: Path) -> Memory:
             policy = Policy.model_validate(entry.policy)
             memory.limit = policy.limits.context_tokens
             memory.told.memory.fixed = fixed_tokens(system_prompt(policy), tool_specs())
-        if isinstance(entry, MessageAdded) and entry.usage is not None:
+        paid = isinstance(entry, MessageAdded) or (isinstance(entry, Compacted) and entry.replies > 0)
+        if isinstance(entry, MessageAdded | Compacted) and paid and entry.usage is not None:
             memory.usage.append(entry.usage)
             known = memory.cost_usd is not None and entry.cost_usd is not None
             memory.cost_usd = (memory.cost_usd or 0.0) + (entry.cost_usd or 0.0) if known else None

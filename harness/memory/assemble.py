@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from harness.errors import JournalError
-from harness.events import EvictedPage, Notice, PagesEvicted
+from harness.events import Compacted, Entry, EvictedPage, Notice, PagesEvicted
 from harness.memory.calibration import Calibration
 from harness.memory.eviction import HIGH, choose
+from harness.memory.facts import Facts
 from harness.memory.pages import PageTable
 from harness.memory.prefix import Prefix
-from harness.messages import Message, Usage
+from harness.messages import Message, Usage, user
 from harness.providers.base import ToolSpec
+
+HELPS = 0.1
+"""Of the context, that a compaction has to free to be worth anything."""
 
 
 class Memory:
@@ -28,6 +32,16 @@ class Memory:
         self.calibration = Calibration()
         self.fixed = 0
         """Estimated tokens of what goes with every request: the system prompt and the tools."""
+        self.facts = Facts()
+        """What a summary must not forget."""
+        self.compacted: Compacted | None = None
+        """What stands in place of the first messages."""
+        self.unhelpful = 0
+        """Compactions in a row that hardly freed anything."""
+        self.window: int | None = None
+        """A size that the provider refused; learned, and learned again after a resume."""
+        self.replies = 0
+        """Replies of the model that were replaced."""
         self._asked = 0
 
     @property
@@ -58,6 +72,26 @@ class Memory:
             if page is None or page.kind != "result" or page.state != "resident":
                 raise JournalError(f"{one.page[:20]!r} is no page that could be evicted", code="corrupt")
             self.table.evict(page, one.stub)
+
+    def use(self, entry: Entry, messages: Sequence[Message]) -> None:
+        """Use the shorter context that an entry in the journal describes; others mean nothing here."""
+        match entry:
+            case PagesEvicted():
+                self.apply(entry)
+            case Compacted():
+                self._compact(entry, messages)
+
+    def _compact(self, entry: Compacted, messages: Sequence[Message]) -> None:
+        begun = self.compacted.through if self.compacted is not None else 0
+        # Between a call and its result there is no place to part them.
+        parted = entry.through < len(messages) and messages[entry.through].role == "tool"
+        if not max(begun, 1) <= entry.through <= len(messages) or parted:
+            raise JournalError(f"message {entry.through} is no place to compact to", code="corrupt")
+        self.table.compact(entry.through, [user(entry.head)])
+        self.compacted = entry
+        self.replies = sum(message.role == "assistant" for message in messages[: entry.through])
+        small = entry.tokens_after <= (1 - HELPS) * entry.tokens_before
+        self.unhelpful = 0 if small else self.unhelpful + 1
 
     def assemble(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """What the model is sent: the last request's messages and what has come since, unless pages went."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.events import CallOutcome, Entry, MessageAdded, PagesEvicted
+from harness.events import CallOutcome, Compacted, Entry, MessageAdded, PagesEvicted
 from harness.memory.assemble import Memory
 from harness.messages import Message, Result
 
@@ -20,15 +20,16 @@ class Rebuild:
         self._results: list[Result] = []
 
     def feed(self, entry: Entry) -> None:
+        self.memory.facts.feed(entry)
         match entry:
             case CallOutcome():
                 self._results.append(entry.result)
                 for page in recalled(entry):
                     self.memory.table.touch(page)
-            case PagesEvicted():
+            case PagesEvicted() | Compacted():
                 self.settle()
                 self.memory.table.take(self.messages)
-                self.memory.apply(entry)
+                self.memory.use(entry, self.messages)
             case MessageAdded():
                 if entry.message.role == "tool":
                     self._results.clear()

@@ -54,6 +54,10 @@ class Request:
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
     max_output_tokens: int = 16_000
+    replies: int = 0
+    """Replies of the model that came before these messages and are not among them any more."""
+    purpose: Literal["turn", "summary"] = "turn"
+    """What the reply is for: the conversation, or an account of its beginning."""
 
 
 @dataclass(frozen=True)

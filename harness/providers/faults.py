@@ -39,10 +39,10 @@ _CODES: Mapping[str, Fault] = {
 }
 
 _OVERFLOW = re.compile(
-    r"prompt (is )?too long|input is too long|maximum (context|model) length|reduce the length"
+    r"prompt (is )?too long|input is too long|maximum (context|model|prompt) length|reduce the length"
     r"|exceeds? .{0,40}context|context (length|window|size).{0,40}exceed|context.{0,12}overflow"
     r"|(than|only).{0,20} context (length|size)|input token count.{0,40}exceeds|max_new_tokens.{0,12}must be"
-    r"|loaded with context length",
+    r"|loaded with context length|exceed.{0,12} model token limit",
     re.IGNORECASE | re.DOTALL,
 )
 

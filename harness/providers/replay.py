@@ -8,12 +8,13 @@ byte.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import get_args
 
 from harness.errors import UsageError
-from harness.events import Entry, MessageAdded
+from harness.events import Compacted, Entry, MessageAdded, Notice
 from harness.memory.rebuild import Rebuild
 from harness.messages import Message, Text, Thinking, Usage
 from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
@@ -41,6 +42,9 @@ class ReplayProvider:
         self._told = Rebuild()
         self._next = 0
         """The first entry that is not in it yet."""
+        self._summaries = [entry for entry in self._entries if isinstance(entry, Compacted) and _asked(entry)]
+        self._refused: set[int] = set()
+        """Recorded overflows that were told again."""
 
     @classmethod
     def from_journal(cls, path: Path) -> ReplayProvider:
@@ -48,10 +52,14 @@ class ReplayProvider:
         return cls((record.entry for record in read(path)), source=str(path))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        turn = sum(message.role == "assistant" for message in request.messages)
+        if request.purpose == "summary":
+            yield self._summary()
+            return
+        turn = request.replies + sum(message.role == "assistant" for message in request.messages)
         if turn >= len(self._replies):
             raise self._drift(f"it holds {len(self._replies)} replies and the session asks for one more")
         place, entry = self._replies[turn]
+        self._overflow(self._replies[turn - 1][0] if turn else 0, place)
         self._compare(request.messages, self._recorded(place))
         reply = Reply(entry.message, entry.usage or Usage(), _stop(entry))
         for part in reply.message.parts:
@@ -62,6 +70,24 @@ class ReplayProvider:
 
     async def aclose(self) -> None:
         return None
+
+    def _summary(self) -> Reply:
+        """The next one that was recorded: a session compacts where its recording did."""
+        if not self._summaries:
+            raise ProviderError("request", f"{self.model} holds no further summary")
+        entry = self._summaries.pop(0)
+        if entry.fallback:
+            raise ProviderError("request", entry.fallback)
+        text = json.dumps(entry.summary)
+        return Reply(Message(role="assistant", parts=(Text(text=text),)), entry.usage, "end")
+
+    def _overflow(self, begin: int, end: int) -> None:
+        """Refuse the request, where the recording says that its provider did."""
+        for place in range(begin, end):
+            entry = self._entries[place]
+            if isinstance(entry, Notice) and entry.code == "overflow" and place not in self._refused:
+                self._refused.add(place)
+                raise ProviderError("context_overflow", entry.text)
 
     def _recorded(self, place: int) -> tuple[Message, ...]:
         """The messages as the model was sent them before this entry: what was evicted by then, as stubs."""
@@ -96,6 +122,11 @@ class ReplayProvider:
 
     def _drift(self, what: str) -> ProviderError:
         return ProviderError("drift", f"the session drifted from {self.model}: {what}")
+
+
+def _asked(entry: Compacted) -> bool:
+    """Whether the model was asked for its summary."""
+    return bool(entry.fallback) or entry.usage.total > 0
 
 
 def _stop(entry: MessageAdded) -> Stop:

@@ -67,7 +67,10 @@ class ScriptedProvider:
         return cls(_lines(path), source=str(path))
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        if request.purpose == "summary":
+            raise ProviderError("request", f"{self.model} holds the conversation's replies and no summary")
         turn, characters = self._progress(request.messages)
+        turn += request.replies
         if turn >= len(self._replies):
             raise ProviderError(
                 "drift",

@@ -10,6 +10,7 @@ from harness.events import (
     ApprovalAnswered,
     ApprovalAsked,
     CallOutcome,
+    Compacted,
     EgressClosed,
     EgressDecided,
     Event,
@@ -19,7 +20,7 @@ from harness.events import (
     PostureMeasured,
 )
 from harness.lines import LINE_CHARS, OUTPUT_LINES, amount, bounded, clean_lines, duration, lines, summary
-from harness.messages import Call, JsonObject, Result
+from harness.messages import Call, JsonObject, Result, Usage
 
 
 @given(st.text(alphabet=st.characters()))
@@ -109,6 +110,19 @@ EVENTS = [
         program=NASTY,
     ),
     PagesEvicted(pages=(EvictedPage(page=NASTY, tokens=9, stub=NASTY),), tokens_before=9000, tokens_after=10),
+    Compacted(
+        through=9,
+        pages=20,
+        cause="overflow",
+        summary={"goal": NASTY},
+        fallback=NASTY,
+        head=NASTY,
+        tokens_before=9000,
+        tokens_after=10,
+        replies=1,
+        usage=Usage(),
+        cost_usd=None,
+    ),
     EgressClosed(connection=1, bytes_out=10, bytes_in=2_000_000, duration_s=1, why=NASTY),
 ]
 

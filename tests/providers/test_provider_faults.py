@@ -113,6 +113,17 @@ async def test_a_status_has_its_fault(service):
             "context_overflow",
         ),
         (400, {"error": "prompt too long; exceeded max context length by 12 tokens"}, "context_overflow"),
+        (
+            400,
+            error("This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+            "context_overflow",
+        ),
+        (
+            400,
+            error("Invalid request: Your request exceeded model token limit: 262144"),
+            "context_overflow",
+        ),
+        (400, error("The input (5000 tokens) is longer than the model's context length"), "context_overflow"),
         (429, error("You exceeded your current quota", code="insufficient_quota"), "request"),
         (429, error("too many tokens: reduce the length of the messages or wait"), "rate_limit"),
         (400, error("temperature is out of range"), "request"),
