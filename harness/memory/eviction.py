@@ -6,8 +6,7 @@ it down to the low one. Between two batches the context only grows at its end, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness.lines import bounded
 from harness.memory.pages import Page, PageTable, text_tokens
@@ -21,10 +20,10 @@ RECENT = 4
 """Turns whose results are never touched: the model is working with them."""
 _LINE = 160
 """Characters of a line of the gist."""
+_NEWLINE = "\n"
 
 
-@dataclass(frozen=True)
-class Victim:
+class Victim(NamedTuple):
     page: Page
     stub: str
     """What the model is sent in its place."""
@@ -56,18 +55,22 @@ def choose(table: PageTable, tokens: int, limit: int, ratio: float) -> list[Vict
 
 def stub(page: Page, result: Result) -> str:
     """What the model sees of an evicted result: what it was, how it began and ended, how to have it again."""
-    return "\n".join(_stub(page, result))
-
-
-def _stub(page: Page, result: Result) -> Iterator[str]:
     text = result.content.strip()
-    size = f"{len(result.content):,} characters, {result.content.count(chr(10)) + 1:,} lines"
-    yield (
+    size = f"{len(result.content):,} characters, {result.content.count(_NEWLINE) + 1:,} lines"
+    told = (
         f"[page {page.id}: this result ({size}) is kept outside the context; "
         f'recall {{"page": "{page.id}"}} shows it again]'
     )
     if text:
-        yield f"it begins: {bounded(text.partition(chr(10))[0].strip(), _LINE)}"
-    if "\n" in text:
+        told += f"\nit begins: {_line(text.partition(_NEWLINE)[0])}"
+    if _NEWLINE in text:
         # A command's last line says how it ended.
-        yield f"it ends: {bounded(text.rpartition(chr(10))[2].strip(), _LINE)}"
+        told += f"\nit ends: {_line(text.rpartition(_NEWLINE)[2])}"
+    return told
+
+
+def _line(text: str) -> str:
+    text = text.strip()
+    # A batch has hundreds of them, and most are short and plain.
+    plain = len(text) <= _LINE and text.isascii() and text.isprintable() and "    " not in text
+    return text if plain else bounded(text, _LINE)
