@@ -193,10 +193,20 @@ def diff(
     session: Session = "last",
     paths: Paths = None,
     stat: Annotated[bool, typer.Option("--stat", help="Sizes and counts of lines, not the lines.")] = False,
+    since: Annotated[
+        int | None, typer.Option("--from", min=0, help="From this checkpoint on; 0 is the start.")
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option("--to", min=0, help="Up to this checkpoint; the latest if not given.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what a session changed in its copy of the workspace."""
     with guarded() as leave:
+        if since is not None or until is not None:
+            from harness.commands import between
+
+            leave(between.between(session, since or 0, until, paths or [], stat=stat, json=json))
         from harness.commands import changes as command
 
         leave(command.diff(session, paths or None, stat=stat, json=json))
@@ -235,6 +245,17 @@ def discard(session: Session) -> None:
         from harness.commands import changes as command
 
         leave(command.discard(session))
+
+
+@app.command()
+def rewind(
+    session: Session, to: Annotated[int, typer.Option("--to", min=0, help="A checkpoint's number.")]
+) -> None:
+    """Take an ended session back to a checkpoint: its files, and what was said since."""
+    with guarded() as leave:
+        from harness.commands.rewind import rewind as command
+
+        leave(command(session, to))
 
 
 @app.command()

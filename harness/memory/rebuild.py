@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from harness.events import CallOutcome, Compacted, Entry, MessageAdded, PagesEvicted
+from harness.events import CallOutcome, Checkpointed, Compacted, Entry, MessageAdded, PagesEvicted, Rewound
 from harness.memory.assemble import Memory
 from harness.messages import Message, Result
+from harness.timeline import Timeline
 
 
 class Rebuild:
@@ -18,8 +19,27 @@ class Rebuild:
         self.memory.fixed = fixed
         self.messages: list[Message] = []
         self._results: list[Result] = []
+        self._timeline: Timeline[Entry] = Timeline()
 
     def feed(self, entry: Entry) -> None:
+        match entry:
+            case Checkpointed():
+                self._timeline.mark(entry.number)
+            case Rewound():
+                self._go_back(self._timeline.back(entry.to))
+            case _:
+                self._timeline.add(entry)
+                self._fold(entry)
+
+    def _go_back(self, kept: list[Entry]) -> None:
+        """As it was at a checkpoint: told anew, since nothing of what is known can be untold."""
+        fixed = self.memory.fixed
+        self.memory, self.messages, self._results = Memory(), [], []
+        self.memory.fixed = fixed
+        for entry in kept:
+            self._fold(entry)
+
+    def _fold(self, entry: Entry) -> None:
         self.memory.facts.feed(entry)
         match entry:
             case CallOutcome():

@@ -22,9 +22,11 @@ from harness.events import (
     ApprovalAsked,
     CallIntent,
     CallOutcome,
+    Checkpointed,
     GrantChanged,
     MessageAdded,
     Resumed,
+    Rewound,
     SandboxOpened,
     SessionEnded,
     SessionStarted,
@@ -37,7 +39,7 @@ from harness.messages import Call, JsonObject, Result, Usage
 from harness.prompt import system_prompt
 from harness.record import Record
 from harness.recovery.details import completed, plan, raised, totals
-from harness.session import FIRST_EXEC_ID, WORKSPACE, Made, Session
+from harness.session import FIRST_EXEC_ID, WORKSPACE, Made, PlanStep, Session
 from harness.syscalls.table import tool_specs
 from policies.schema import Policy
 
@@ -91,6 +93,8 @@ class Rebuilder:
         self._intents: dict[str, CallIntent] = {}
         self._settled: dict[str, Result] = {}
         self._stop: str | None = None
+        self._marks: dict[int, tuple[str, tuple[PlanStep, ...]]] = {}
+        """Directory and plan at each checkpoint."""
         self._ended: SessionEnded | None = None
 
     def feed(self, record: Record) -> None:
@@ -117,6 +121,15 @@ class Rebuilder:
             case CallOutcome():
                 self._settled[entry.result.call_id] = entry.result
                 self._learn(entry, record.ts)
+            case Checkpointed() if self._session is not None:
+                self._marks[entry.number] = (self._session.cwd, self._session.plan)
+            case Rewound() if self._session is not None:
+                # What was spent, allowed and numbered since stays; what was said, planned and run does not.
+                self._session.cwd, self._session.plan = self._marks[entry.to]
+                self._session.jobs.clear()
+                self._intents.clear()
+                self._settled.clear()
+                self._stop = None
             case ApprovalAsked():
                 self._asked += 1
             case GrantChanged():

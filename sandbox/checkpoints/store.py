@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from sandbox.checkpoints import tree
 from sandbox.checkpoints.errors import CheckpointError, Damaged, TooMuch
@@ -66,7 +67,7 @@ class Store:
             raise CheckpointError("this session has no checkpoints")
         self.packs = Packs(self.directory)
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -106,8 +107,8 @@ class Writer(Store):
         numbers = self.numbers()
         self.last = self.load(numbers[-1]) if numbers else None
 
-    def take(self, *, unsettled: bool = False) -> Checkpoint | None:
-        """Keep the tree as it is now; None when it is as it was the last time.
+    def take(self, *, unsettled: bool = False, keep: Container[int] = ()) -> Checkpoint | None:
+        """Keep the tree as it is now; None when it is as it was the last time. None of `keep` is collected.
 
         CheckpointError when it cannot be kept: no more was written then, and a later one may fit.
         """
@@ -133,7 +134,7 @@ class Writer(Store):
                 left_out=found.left_out,
                 unsettled=unsettled or found.moved,
             )
-            self._keep(taken)
+            self._keep(taken, keep)
         except OSError as error:
             raise CheckpointError(f"no checkpoint: {error.strerror or error}") from error
         finally:
@@ -147,13 +148,13 @@ class Writer(Store):
         self._write(checkpoint)
         self.last = checkpoint
 
-    def _keep(self, taken: Checkpoint) -> None:
+    def _keep(self, taken: Checkpoint, keep: Container[int]) -> None:
         if self._held([taken]) > self._bounds.megabytes << 20:
             self._sweep_packs(hard=True)
             raise TooMuch(f"no checkpoint: the workspace takes more than {self._bounds.megabytes:,} MB")
         self._write(taken)
         self.last = taken
-        self._collect(taken)
+        self._collect(taken, keep)
 
     def _held(self, checkpoints: Iterable[Checkpoint]) -> int:
         """Bytes of all objects that these are made of."""
@@ -174,17 +175,17 @@ class Writer(Store):
         temporary.rename(path)
         sync_directory(self.directory)
 
-    def _collect(self, newest: Checkpoint) -> None:
+    def _collect(self, newest: Checkpoint, kept: Container[int]) -> None:
         """Drop the oldest until all is within the bounds."""
         limit = self._bounds.megabytes << 20
         numbers = self.numbers()
-        droppable = [number for number in numbers if number not in (0, newest.number)]
+        droppable = [number for number in numbers if number not in (0, newest.number) and number not in kept]
         if len(droppable) + (newest.number != 0) > self._bounds.count:
             keep = max(self._bounds.count * _ROOM[0] // _ROOM[1] - 1, 0)
             self._drop(droppable[: len(droppable) - keep])
             droppable = droppable[len(droppable) - keep :]
             self._sweep_packs(hard=False)
-        if newest.number != 0:
+        if newest.number != 0 and 0 not in kept:
             droppable.append(0)
         while self.packs.size > limit and droppable:
             half = max(1, len(droppable) // 2) if len(droppable) > 1 else 1

@@ -170,6 +170,11 @@ def _applied(session_dir: Path) -> Iterator[tuple[str, Entry | None]]:
         yield path, None if values is None else Entry._make(values)
 
 
+def applied_paths(session_dir: Path) -> set[str]:
+    """Paths whose base is no longer what was copied in."""
+    return {path for path, _ in _applied(session_dir)}
+
+
 def _parsed(line: bytes) -> tuple[str, list[int] | None]:
     path, values = json.loads(line)
     return path, values

@@ -1,0 +1,69 @@
+"""What differs between two checkpoints, without looking at anything live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sandbox.checkpoints.packs import Packs
+from sandbox.checkpoints.tree import DIRECTORY, FILE, LINK, SPARSE, WHITEOUT, Node, decode, top
+
+_KINDS = {FILE: "file", SPARSE: "file", LINK: "symlink", DIRECTORY: "directory", WHITEOUT: "deleted below"}
+TEXT_BYTES = 1 << 20
+"""Larger files are named and not shown."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    path: str
+    """Relative to the workspace; bytes that are no UTF-8 stand as surrogates."""
+    kind: Literal["added", "modified", "deleted", "mode", "type"]
+    before: Node | None
+    after: Node | None
+
+    @property
+    def node(self) -> str:
+        """What it is, or was."""
+        one = self.after or self.before
+        assert one is not None
+        return _KINDS.get(one.kind, "not kept")
+
+
+def differences(packs: Packs, before: bytes, after: bytes) -> Iterator[Difference]:
+    """Sorted by path within a directory. What only has another time is no difference."""
+    yield from _trees(packs, top(packs, before).digest, top(packs, after).digest, "")
+
+
+def text_of(packs: Packs, node: Node | None) -> bytes | None:
+    """The bytes of a file or link; nothing for what is not there, None for what is too large to show."""
+    if node is None or node.kind in (DIRECTORY, WHITEOUT):
+        return b""
+    if node.kind not in (FILE, LINK) or node.size > TEXT_BYTES:
+        return None
+    return packs.read(node.digest)
+
+
+def _trees(packs: Packs, before: bytes | None, after: bytes | None, prefix: str) -> Iterator[Difference]:
+    if before == after:
+        return
+    old = {} if before is None else dict(decode(packs.read(before)))
+    new = {} if after is None else dict(decode(packs.read(after)))
+    for name in sorted(old.keys() | new.keys()):
+        yield from _names(packs, old.get(name), new.get(name), prefix + name)
+
+
+def _names(packs: Packs, old: Node | None, new: Node | None, path: str) -> Iterator[Difference]:
+    inside = tuple(node.digest if node and node.kind == DIRECTORY else None for node in (old, new))
+    if old is None or new is None:
+        # A directory with something in it is told by that.
+        one = new or old
+        if one is not None and not (one.kind == DIRECTORY and packs.length(one.digest)):
+            yield Difference(path, "added" if old is None else "deleted", old, new)
+    elif _KINDS.get(old.kind) != _KINDS.get(new.kind):
+        yield Difference(path, "type", old, new)
+    elif old.kind != DIRECTORY and (old.kind, old.digest) != (new.kind, new.digest):
+        yield Difference(path, "modified", old, new)
+    elif old.mode != new.mode:
+        yield Difference(path, "mode", old, new)
+    yield from _trees(packs, inside[0], inside[1], f"{path}/")
