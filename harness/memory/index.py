@@ -16,10 +16,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from harness.errors import JournalError
-from harness.events import CallOutcome, MessageAdded
+from harness.events import CallOutcome, Checkpointed, MessageAdded, Rewound
 from harness.memory.journal_pages import RESULT, Numbered, Numbering
 from harness.memory.words import text_of, words
 from harness.messages import Part
@@ -29,11 +29,15 @@ T = TypeVar("T")
 
 INDEX = "pages.sqlite"
 """Its name in a session's directory."""
-VERSION = 1
+VERSION = 2
 MAX_WORDS = 32
 """Of a query."""
 _SCHEMA = """
-CREATE TABLE page (number INTEGER PRIMARY KEY, kind TEXT, name TEXT, turn INTEGER, at INTEGER, place INTEGER);
+CREATE TABLE page (
+    id INTEGER PRIMARY KEY, number INTEGER, kind TEXT, name TEXT, turn INTEGER, at INTEGER, place INTEGER,
+    before INTEGER, live INTEGER);
+CREATE INDEX numbers ON page (number);
+CREATE TABLE mark (checkpoint INTEGER PRIMARY KEY, last INTEGER, numbering TEXT);
 CREATE VIRTUAL TABLE body USING fts5(text, content='', tokenize='porter unicode61');
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), value TEXT);
 """
@@ -64,15 +68,15 @@ class Index:
         number = page_id.removeprefix("p")
         if not (number.isascii() and number.isdigit()) or len(number) > 9:
             return None
-        sql = "SELECT number, kind, name, turn, at, place FROM page WHERE number = ?"
+        sql = "SELECT number, kind, name, turn, at, place FROM page WHERE number = ? AND live"
         found = self._ask(sql, (int(number),))
         return found[0] if found else None
 
     def search(self, query: str, limit: int) -> list[Found]:
         """The pages that hold most of the query's words, best first. The query is words and nothing else."""
         sql = (
-            "SELECT page.number, kind, name, turn, at, place FROM body JOIN page ON page.number = body.rowid "
-            "WHERE body MATCH ? ORDER BY body.rank, page.number DESC LIMIT ?"
+            "SELECT number, kind, name, turn, at, place FROM body JOIN page ON page.id = body.rowid "
+            "WHERE body MATCH ? AND live ORDER BY body.rank, page.id DESC LIMIT ?"
         )
         phrases = phrased(query)
         return self._ask(sql, (phrases, limit)) if phrases else []
@@ -144,6 +148,8 @@ class _State:
     """Where the last of them begins."""
     seq: int = 0
     hash: str = Head().hash
+    page: int | None = None
+    """The last page in force, by its row."""
 
 
 def _make(db: sqlite3.Connection) -> None:
@@ -161,10 +167,14 @@ def _save(db: sqlite3.Connection, state: _State, numbering: Numbering) -> None:
 def _load(db: sqlite3.Connection) -> tuple[_State, Numbering]:
     try:
         state, numbering = json.loads(db.execute("SELECT value FROM state").fetchone()[0])
-        numbering["awaited"] = [(call_id, number) for call_id, number in numbering["awaited"]]
-        return _State(**state), Numbering(**numbering)
+        return _State(**state), _numbering(numbering)
     except (TypeError, ValueError, KeyError) as exc:
         raise _Stale from exc
+
+
+def _numbering(kept: dict[str, Any]) -> Numbering:
+    awaited = [(call_id, number) for call_id, number in kept["awaited"]]
+    return Numbering(kept["next"], kept["turn"], awaited)
 
 
 def _catch_up(db: sqlite3.Connection, journal: BinaryIO) -> None:
@@ -179,19 +189,46 @@ def _catch_up(db: sqlite3.Connection, journal: BinaryIO) -> None:
     with db:
         while (line := journal.readline(MAX_LINE + 1)).endswith(b"\n"):
             record = _decoded(line, Head(state.seq, state.hash), _damaged(state.seq + 1))
-            for page in numbering.feed(record.entry):
-                _insert(db, page, state.end)
-            state = _State(state.end + len(line), state.end, record.seq, record.hash)
+            last = state.page
+            match record.entry:
+                case Checkpointed(number=number):
+                    kept = (number, last, json.dumps(asdict(numbering)))
+                    db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", kept)
+                case Rewound(to=number):
+                    last, numbering = _go_back(db, number)
+                case entry:
+                    for page in numbering.feed(entry):
+                        last = _insert(db, page, state.end, last)
+            state = _State(state.end + len(line), state.end, record.seq, record.hash, last)
         _save(db, state, numbering)
 
 
-def _insert(db: sqlite3.Connection, page: Numbered, at: int) -> None:
-    row = (page.number, page.kind, page.name, page.turn, at, page.place)
-    db.execute("INSERT INTO page VALUES (?, ?, ?, ?, ?, ?)", row)
+def _go_back(db: sqlite3.Connection, checkpoint: int) -> tuple[int | None, Numbering]:
+    """In force are the pages that were so at that checkpoint, no others; their numbers are given again."""
+    found = db.execute("SELECT last, numbering FROM mark WHERE checkpoint = ?", (checkpoint,)).fetchone()
+    if found is None:
+        raise JournalError(
+            f"the journal goes back to checkpoint {checkpoint}, which it never had", code="corrupt"
+        )
+    db.execute("UPDATE page SET live = 0")
+    db.execute(
+        "WITH RECURSIVE chain(id) AS (SELECT ? UNION ALL SELECT before FROM page JOIN chain USING (id)) "
+        "UPDATE page SET live = 1 WHERE id IN (SELECT id FROM chain WHERE id IS NOT NULL)",
+        (found[0],),
+    )
+    return found[0], _numbering(json.loads(found[1]))
+
+
+def _insert(db: sqlite3.Connection, page: Numbered, at: int, before: int | None) -> int:
+    """The row of the new page, which comes after that one."""
+    values = (page.number, page.kind, page.name, page.turn, at, page.place, before)
+    row = db.execute("INSERT INTO page VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, 1)", values).lastrowid
+    assert row is not None
     # What was recalled would be found before what it was recalled from.
     if page.kind != "thinking" and page.name != "recall":
         text = text_of(page.part).encode(errors="replace").decode()
-        db.execute("INSERT INTO body(rowid, text) VALUES (?, ?)", (page.number, text))
+        db.execute("INSERT INTO body(rowid, text) VALUES (?, ?)", (row, text))
+    return row
 
 
 def _read(journal: BinaryIO, row: Sequence[object]) -> Found:

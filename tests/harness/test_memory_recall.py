@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernel_double import bash, calls, policy_with
 
 from harness.errors import JournalError
-from harness.events import CallOutcome, MessageAdded, Notice
+from harness.events import CallOutcome, Checkpointed, MessageAdded, Notice, Rewound
 from harness.journal import Journal, read
 from harness.memory.index import INDEX, Index, phrased
 from harness.memory.rebuild import Rebuild
@@ -91,6 +91,31 @@ async def test_what_came_since_is_found_at_once(journal):
     assert index.search("zeppelin", 3) == []
     await journal.append(asked(Text(text="A zeppelin.")))
     assert ids(index.search("zeppelin", 3)) == ["p10"]
+
+
+async def test_what_was_taken_back_is_not_found_and_its_numbers_are_given_again(journal):
+    def kept(number):
+        return Checkpointed(number=number, digest="", files=0, bytes=0)
+
+    def back(to):
+        return Rewound(to=to, digest="", removed=0, made=0)
+
+    index = Index(journal.directory)
+    await journal.append_many([kept(1), asked(Text(text="A zeppelin.")), kept(2)])
+    assert ids(index.search("zeppelin", 3)) == ["p10"]
+    await journal.append_many([back(1), asked(Text(text="A balloon."))])
+    for reader in (index, Index(journal.directory)):
+        assert index.search("zeppelin", 3) == []
+        assert reader.page("p10").text == "A balloon."
+        (journal.directory / INDEX).unlink()
+    await journal.append(back(2))
+    assert index.page("p10").text == "A zeppelin."
+    assert ids(index.search("54321", 3)) == ["p6"]
+    told = Rebuild()
+    for record in read(journal.directory):
+        told.feed(record.entry)
+    told.memory.table.take(told.messages)
+    assert [page.id for page in told.memory.table.pages if index.page(page.id) is None] == []
 
 
 @settings(max_examples=80, deadline=None)
