@@ -113,7 +113,7 @@ def clipped(text: str, width: int) -> str:
 def sums(memory: Memory) -> Iterator[str]:
     """What is sent, what is not, and what all requests cost."""
     known, pages = memory.told.memory, memory.told.memory.table.pages
-    out = [page for page in pages if page.state == "evicted"]
+    out = [page for page in pages if page.state in ("evicted", "compacted")]
     outside = known.calibration.tokens(sum(page.tokens for page in out))
     yield f"context: {amount(known.tokens)} of {amount(memory.limit)} tokens, {counted(len(pages), 'page')}"
     yield f"outside: {counted(len(out), 'page')}, {amount(outside)} tokens"
