@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 from tests.bench import (
+    checkpoints,
     command_line,
     decisions,
     egress,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "memory": memory.measure,
     "idle": idle.measure,
     "workspace": workspace.measure,
+    "checkpoints": checkpoints.measure,
     "cli": command_line.measure,
     "decisions": decisions.measure,
     "gvisor": gvisor.measure,
