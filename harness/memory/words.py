@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.messages import Call, Part, Result
@@ -41,22 +42,44 @@ def words(query: str) -> list[str]:
 
 
 def best_line(lines: Sequence[str], wanted: Sequence[str]) -> int:
-    """The place of the line that holds most of the words, the first of several."""
+    """The place of the line that holds most of the words, the first of several. Long words say more."""
     best, most = 0, -1
     for place, line in enumerate(lines):
         small = line.lower()
-        held = sum(word in small for word in wanted)
+        held = sum(len(word) for word in wanted if word in small)
         if held > most:
             best, most = place, held
     return best
 
 
 def excerpt(line: str, wanted: Sequence[str], size: int) -> str:
-    """Of a line, what stands around the first word that it holds."""
-    small = line.lower()
-    found = [at for at in (small.find(word) for word in wanted) if at >= 0]
-    start = max(0, min(found, default=0) - size // 3)
-    return line[start : start + size].strip()
+    """Of a line, what stands around the place that holds most of the words."""
+    if len(line) > size:
+        first, last = _densest(line.lower(), wanted, size * 2 // 3)
+        start = max(0, min((first + last - size) // 2, len(line) - size))
+        line = line[start : start + size]
+    return line.strip()
+
+
+def _densest(line: str, wanted: Sequence[str], size: int) -> tuple[int, int]:
+    """Begin and end of the shortest stretch, within so many characters, that holds most different words. Long
+    words say more.
+    """
+    short = [word for word in wanted if len(word) <= size]
+    hits = sorted((hit.start(), word) for word in short for hit in re.finditer(re.escape(word), line))
+    inside: Counter[str] = Counter()
+    best, held, last = (0, 0, 0), 0, 0
+    for at, word in hits:
+        while last < len(hits) and hits[last][0] + len(hits[last][1]) <= at + size:
+            inside[hits[last][1]] += 1
+            held += len(hits[last][1]) if inside[hits[last][1]] == 1 else 0
+            last += 1
+        if last:
+            end = hits[last - 1][0] + len(hits[last - 1][1])
+            best = max(best, (held, -max(0, end - at), at))
+        inside[word] -= 1
+        held -= len(word) if inside[word] == 0 else 0
+    return best[2], best[2] - best[1]
 
 
 def _plain(value: object) -> str:

@@ -23,6 +23,7 @@ from harness.events import (
     CallIntent,
     CallOutcome,
     Checkpointed,
+    Compacted,
     GrantChanged,
     MessageAdded,
     Resumed,
@@ -115,6 +116,8 @@ class Rebuilder:
                 self._ref = entry.ref
             case MessageAdded() if entry.message.role == "assistant":
                 self._reply(entry)
+            case Compacted() if entry.replies:
+                self._paid(entry.replies, entry.usage, entry.cost_usd)
             case CallIntent():
                 self._intents[entry.call.id] = entry
                 self._made(entry)
@@ -172,9 +175,12 @@ class Rebuilder:
         self._stop = entry.stop
         if entry.usage is None:
             return  # What was said until it was cancelled; nobody counted it.
-        self._turns += 1
-        self._usage = _sum(self._usage, entry.usage)
-        self._cost = None if self._cost is None or entry.cost_usd is None else self._cost + entry.cost_usd
+        self._paid(1, entry.usage, entry.cost_usd)
+
+    def _paid(self, replies: int, usage: Usage, cost_usd: float | None) -> None:
+        self._turns += replies
+        self._usage = self._usage.plus(usage)
+        self._cost = None if self._cost is None or cost_usd is None else self._cost + cost_usd
 
     def _made(self, intent: CallIntent) -> None:
         assert self._session is not None
@@ -271,12 +277,3 @@ def _seconds(first: str, last: str) -> float:
     if not first or not last:
         return 0.0
     return max(0.0, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds())
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        input_tokens=one.input_tokens + other.input_tokens,
-        output_tokens=one.output_tokens + other.output_tokens,
-        cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
-        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
-    )

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 from tests.bench import (
-    checkpoints,
     command_line,
     decisions,
     egress,
@@ -29,6 +28,7 @@ from tests.bench import (
     idle,
     memory,
     posture,
+    recall_probes,
     report,
     session_start,
     streams,
@@ -50,9 +50,9 @@ BENCHMARKS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "egress": egress.measure,
     "turns": turns.measure,
     "memory": memory.measure,
+    "recall": recall_probes.measure,
     "idle": idle.measure,
     "workspace": workspace.measure,
-    "checkpoints": checkpoints.measure,
     "cli": command_line.measure,
     "decisions": decisions.measure,
     "gvisor": gvisor.measure,

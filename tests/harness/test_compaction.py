@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from kernel_double import bash, calls, policy_with
 
 from harness.errors import JournalError
-from harness.events import Compacted, MessageAdded
+from harness.events import Compacted, MessageAdded, SessionStarted
 from harness.memory.assemble import Memory
 from harness.memory.compaction import Cut, head
 from harness.memory.pages import tokens_of
@@ -22,6 +23,8 @@ from harness.messages import Call, Message, Result, Text, Thinking, Usage, user
 from harness.providers.base import ProviderError, Reply
 from harness.providers.replay import ReplayProvider
 from harness.providers.scripted import ScriptedProvider
+from harness.recovery.rebuild import Rebuilder
+from policies.load import digest
 
 GOOD = {
     "goal": "mend the build",
@@ -393,6 +396,39 @@ def test_a_summary_may_stand_in_a_fence():
     assert parse(f"Here it is:\n```json\n{json.dumps(GOOD)}\n```").goal == "mend the build"
     with pytest.raises(UnusableSummary):
         parse("```json\n```")
+
+
+def test_a_resumed_session_has_paid_for_its_summaries():
+    told = Rebuilder()
+    policy = policy_with()
+    started = SessionStarted(
+        session="s",
+        task="go",
+        model="scripted:x",
+        policy=policy.model_dump(mode="json"),
+        policy_digest=digest(policy),
+        image="",
+        image_digest="",
+        runtime="runc",
+        workspace=None,
+        harness_version="0",
+    )
+    compacted = Compacted(
+        through=1,
+        pages=1,
+        cause="full",
+        summary=None,
+        head="x",
+        tokens_before=9,
+        tokens_after=1,
+        replies=2,
+        usage=SUMMARY_COST,
+        cost_usd=0.5,
+    )
+    for entry in (started, MessageAdded(message=user("go")), compacted):
+        told.feed(SimpleNamespace(entry=entry, ts="2026-01-01T00:00:00+00:00"))
+    budget = told.rebuilt().session.budget
+    assert (budget.turns, budget.usage, budget.cost_usd) == (2, SUMMARY_COST, 0.5)
 
 
 class Records:
