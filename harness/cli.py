@@ -130,6 +130,27 @@ def shell(
 
 
 @app.command()
+def resume(
+    session: Session = "last",
+    message: Annotated[
+        str, typer.Argument(help="What to say to the model once what was under way is done.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="provider:model, instead of the session's own.")
+    ] = "",
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="Where the model's service answers.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Go on with a session that was left or killed, or say more to one that has ended."""
+    with guarded() as leave:
+        from harness.commands import resume as command
+
+        leave(command.resume(session, message, model, base_url=base_url, json=json))
+
+
+@app.command()
 def ps(
     everything: Annotated[bool, typer.Option("--all", "-a", help="All, not only the latest twenty.")] = False,
     json: Json = False,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from sandbox import owner
 from sandbox.engine import Engine
 from sandbox.lifecycle import RECORD, TEMPORARY, Record
 from sandbox.workspace.quota import mounted_sessions, release
+
+FOUND = "orphan"
+"""In a session's directory: since when it is known that no harness is there."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +32,40 @@ class Reaped:
     """`container`, `mount` or `temporary directory`."""
 
 
-async def reap(engine: Engine, store: Path, *, session: str | None = None) -> list[Reaped]:
+async def reap(
+    engine: Engine,
+    store: Path,
+    *,
+    session: str | None = None,
+    resumable: Callable[[Path], bool] = lambda state: False,
+) -> list[Reaped]:
     """Remove orphans, or everything of one session whoever owns it. Returns what was removed.
 
-    `store` is the directory that holds session directories.
+    `store` is the directory that holds session directories. An orphan that is `resumable`, by its session's
+    directory, is left to its lease while it runs: it ends by itself, or somebody goes on with it. One that
+    does not end is removed a lease after it was first found.
     """
     removed: list[Reaped] = []
+    leased: set[Path] = set()
     for facts in await engine.containers({owner.SESSION: session or ""}):
         labels = facts.get("Labels") or {}
         state = Path(labels.get(owner.STATE, "/nonexistent"))
-        if session is None and (owner.is_alive(labels.get(owner.OWNER, "")) or _left(state)):
+        if session is None and (owner.is_alive(labels.get(owner.OWNER, "")) or _in_use(state)):
+            continue
+        if session is None and facts.get("State") == "running" and resumable(state) and _leased(state):
+            leased.add(state.resolve())
             continue
         await engine.remove(facts["Id"])
         (state / RECORD).unlink(missing_ok=True)
         removed.append(Reaped(labels.get(owner.SESSION, ""), "container"))
-    removed += await asyncio.to_thread(lambda: list(_on_the_host(store, session)))
+    removed += await asyncio.to_thread(lambda: list(_on_the_host(store, session, leased)))
     return removed
 
 
-def _on_the_host(store: Path, session: str | None) -> Iterator[Reaped]:
+def _on_the_host(store: Path, session: str | None, leased: set[Path]) -> Iterator[Reaped]:
     for directory in mounted_sessions(store):
+        if directory.resolve() in leased:
+            continue
         if directory.name == session or (session is None and not _in_use(directory)):
             with contextlib.suppress(FileNotFoundError):
                 release(directory)
@@ -57,6 +76,20 @@ def _on_the_host(store: Path, session: str | None) -> Iterator[Reaped]:
                 release(directory)
             shutil.rmtree(directory, ignore_errors=True)
             yield Reaped(directory.name, "temporary directory")
+
+
+def _leased(state: Path) -> bool:
+    """Whether an orphan's time is not over yet, counted from when it was first found to be one."""
+    try:
+        orphan_s = Record.load(state).policy.limits.orphan_s
+        found = state / FOUND
+        if not found.exists():
+            found.touch(mode=0o600)
+        elif found.stat().st_mtime < (state / owner.FILE).stat().st_mtime:
+            os.utime(found)  # Of an earlier harness: the session was taken up since.
+        return time.time() - found.stat().st_mtime < orphan_s
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def _in_use(state: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from harness.commands.say import say
 from harness.store import Store, home
@@ -24,8 +25,12 @@ def gc() -> int:
 
 
 async def _reap(store: Store) -> list[Reaped]:
+    def unended(state: Path) -> bool:
+        """Whether somebody may go on with a session in its container: nobody wrote its end."""
+        return store.row(state).status == "interrupted"
+
     engine = await Engine.connect()
     try:
-        return await reap(engine, store.sessions)
+        return await reap(engine, store.sessions, resumable=unended)
     finally:
         await engine.close()
