@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 from tests.bench import (
+    checkpoints,
     command_line,
     decisions,
     egress,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
     "recall": recall_probes.measure,
     "idle": idle.measure,
     "workspace": workspace.measure,
+    "checkpoints": checkpoints.measure,
     "cli": command_line.measure,
     "decisions": decisions.measure,
     "gvisor": gvisor.measure,
