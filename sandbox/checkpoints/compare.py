@@ -26,8 +26,7 @@ class Difference:
     def node(self) -> str:
         """What it is, or was."""
         one = self.after or self.before
-        assert one is not None
-        return _KINDS.get(one.kind, "not kept")
+        return "of your directory" if one is None else _KINDS.get(one.kind, "not kept")
 
 
 def differences(packs: Packs, before: bytes, after: bytes) -> Iterator[Difference]:
@@ -55,7 +54,10 @@ def _trees(packs: Packs, before: bytes | None, after: bytes | None, prefix: str)
 
 def _names(packs: Packs, old: Node | None, new: Node | None, path: str) -> Iterator[Difference]:
     inside = tuple(node.digest if node and node.kind == DIRECTORY else None for node in (old, new))
-    if old is None or new is None:
+    if new is not None and new.kind == WHITEOUT and (old is None or old.kind != WHITEOUT):
+        # Of an overlay: gone for the session, whether or not it had written there before.
+        yield Difference(path, "deleted", old, None)
+    elif old is None or new is None:
         # A directory with something in it is told by that.
         one = new or old
         if one is not None and not (one.kind == DIRECTORY and packs.length(one.digest)):
