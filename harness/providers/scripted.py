@@ -6,7 +6,8 @@
 
 Which reply comes next is read off the request alone (as many as it already holds), so a resumed or retried
 session continues where it was. Usage is an estimate: a token for every four characters, whatever came before
-the newest reply counted as read from a cache.
+the newest reply counted as read from a cache. A script holds no summaries: where the context has to be
+compacted, the record's facts stand alone.
 """
 
 from __future__ import annotations
