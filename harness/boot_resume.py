@@ -30,6 +30,7 @@ from harness.recovery.rebuild import Rebuilder
 from harness.recovery.takeup import finished
 from harness.redact import Redactor, host_secrets
 from harness.store import Store, home, keep_apart
+from sandbox.checkpoints.rewind import unfinished
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ async def resume(
         past = told.rebuilt()
         if past.ended is not None and finished(past) and not options.message:
             raise UsageError(f"session {directory.name} has ended ({past.ended.status}); say what to do next")
+        if (number := unfinished(directory)) is not None:
+            raise UsageError(
+                f"going back to checkpoint {number} was cut short; finish it first: "
+                f"usermode rewind {directory.name} --to {number}"
+            )
         # What it ran on, as far as that is the host's to give again.
         policy, way_out = await outfit(past.policy, os.environ)
         redactor = journal.redactor = Redactor({**host_secrets(os.environ), **way_out.secrets})
