@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.lock import LOCK, locked
 from harness.store import Store, home
 from sandbox.engine import Engine
-from sandbox.owner import SESSION
+from sandbox.reaper import reap
 
 TERM_S = 15.0
 """For a session to end by itself, its container's removal included."""
@@ -29,9 +29,8 @@ async def _kill(directory: Path) -> int:
     ended = await _end_process(directory)
     engine = await Engine.connect()
     try:
-        left = await engine.containers({SESSION: directory.name})
-        for container in left:
-            await engine.remove(container["Id"])
+        # Also where its harness was killed and the container waits for somebody to go on with it.
+        left = await reap(engine, directory.parent, session=directory.name)
     finally:
         await engine.close()
     say(f"{directory.name}: ended" if ended or left else f"{directory.name}: was not running")
