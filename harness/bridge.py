@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import termios
 import tty
@@ -27,7 +26,7 @@ async def bridge(process: Process, keys: int, screen: int) -> None:
     resized = asyncio.Event()
     loop.add_signal_handler(signal.SIGWINCH, resized.set)
     tasks = [asyncio.ensure_future(work) for work in (_show(process, screen), _type(process, keys))]
-    sizes = asyncio.ensure_future(_resize(process, resized))
+    sizes = asyncio.ensure_future(_resize(process, screen, resized))
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -59,12 +58,18 @@ async def _type(process: Process, keys: int) -> None:
             await asyncio.Event().wait()
 
 
-async def _resize(process: Process, resized: asyncio.Event) -> None:
+async def _resize(process: Process, screen: int, resized: asyncio.Event) -> None:
     while True:
         await resized.wait()
         resized.clear()
-        size = shutil.get_terminal_size()
+        size = window_size(screen)
         await process.resize(size.lines, size.columns)
+
+
+def window_size(screen: int) -> os.terminal_size:
+    """Of the terminal itself: LINES and COLUMNS of the environment are a wish, or of another one."""
+    size = os.get_terminal_size(screen)
+    return size if size.lines and size.columns else os.terminal_size((80, 24))
 
 
 async def _typed(keys: int) -> AsyncIterator[bytes]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import harness
-from harness.bridge import bridge, raw
+from harness.bridge import bridge, raw, window_size
 from harness.commands.place import Place
 from harness.commands.say import say
 from harness.errors import UsageError
@@ -85,7 +84,8 @@ def _what(opened: Opened, directory: Path | None) -> str:
 
 
 async def _interact(box: Sandbox, policy: Policy) -> None:
-    size = shutil.get_terminal_size()
+    keys, screen = sys.stdin.fileno(), sys.stdout.fileno()
+    size = window_size(screen)
     command = Command(
         argv=("sh", "-c", SHELL),
         env={"TERM": os.environ.get("TERM", "dumb")},
@@ -93,7 +93,6 @@ async def _interact(box: Sandbox, policy: Policy) -> None:
         timeout_s=policy.limits.session_s,
         tty=(size.lines, size.columns),
     )
-    keys, screen = sys.stdin.fileno(), sys.stdout.fileno()
     with raw(keys, screen):
         async with box.spawn(command) as process:
             await bridge(process, keys, screen)

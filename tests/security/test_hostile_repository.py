@@ -144,6 +144,9 @@ ARGV: dict[str, list[list[str]]] = {
     "policy replay": [["last"]],
     "policy trust": [["--yes"]],
     "policy distrust": [[]],
+    "mem": [[], ["--json"]],
+    "resume": [["last"]],
+    "rewind": [["last", "--to", "3"]],
 }
 """How every command is called, in the directory of the repository."""
 
