@@ -12,7 +12,7 @@ demo: images ## an agent mends a real bug, contained (MODEL=provider:model plays
 	@PYTHON=$(BIN)/python docs/demo/run $(MODEL)
 
 test: images ## everything that is promised, tried (GVISOR=1: contract and attacks on gVisor, too)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 	@$(if $(GVISOR),USERMODE_TEST_RUNTIME=runsc $(BIN)/python -m pytest tests/contract/test_contract.py tests/security -k 'gvisor or security')
 
 check: $(BIN)/.made ## lint, format and types

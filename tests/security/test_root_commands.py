@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from conftest import RUNTIME
 
 from policies import Policy, load
 from sandbox import Command, Completed, Sandbox, SandboxSpec, open_sandbox
 from sandbox.engine import Engine
 from sandbox.errors import SandboxGone, SandboxRefused
 
+RUNTIME = "runsc" if os.environ.get("USERMODE_TEST_RUNTIME") == "runsc" else "runc"
 pytestmark = pytest.mark.docker
 
 LISTED = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
