@@ -26,6 +26,7 @@ from policies.schema import Policy
 from sandbox.egress import environment, http, peers, socks, trust, tunnel
 from sandbox.egress.addresses import refused_address
 from sandbox.egress.errors import EgressError, Malformed, Refused, Unreached
+from sandbox.egress.greeting import require_named_host
 from sandbox.egress.inspection import Inspection
 from sandbox.egress.live import HEAD_S, Live, Pace, Traffic, Way
 from sandbox.egress.peers import Guest, Outside
@@ -255,13 +256,13 @@ class Gate:
         live.answer = None
         await live.guest.send(opened)
         if tunnel.may_be_anything(way) and not self._reads(way.host):
-            await tunnel.splice(live, live.guest, upstream, check=way)
+            await tunnel.splice(live, live.guest, upstream, tls=way, perhaps_tls=True)
         elif way.port == tunnel.HTTPS or await tunnel.begins_with_tls(live.guest):
-            await tunnel.require_named_host(live.guest, way)
+            await require_named_host(live.guest, way)
             if self._inspection is not None:
                 await self._inspection.carry(self, live, way)
             else:
-                await tunnel.splice(live, live.guest, upstream)
+                await tunnel.splice(live, live.guest, upstream, tls=way)
         else:
             await http.serve_http(self, live, inside=way)
 

@@ -219,3 +219,10 @@ def client_hello(name: str | None, context: ssl.SSLContext | None = None) -> byt
     with contextlib.suppress(ssl.SSLWantReadError):
         tls.do_handshake()
     return outgoing.read()
+
+
+def server_hello(random: bytes = bytes(32)) -> bytes:
+    """As much of one as anybody on the way can read, in a record."""
+    body = b"\x03\x03" + random + b"\x00\x13\x01\x00\x00\x00"
+    message = b"\x02" + len(body).to_bytes(3, "big") + body
+    return b"\x16\x03\x03" + len(message).to_bytes(2, "big") + message

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from gate_world import Client, World, client_hello, connect, socks
+from gate_world import Client, World, client_hello, connect, server_hello, socks
 
 from sandbox.egress import tunnel
 
 HELLO = client_hello("allowed.test")
+ANSWER = server_hello()
 
 
 async def opened(client: Client, opening: bytes) -> None:
@@ -26,12 +27,19 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         await writer.drain()
 
 
+async def answer_and_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """To whoever is on the way, a server of TLS."""
+    first = await reader.read(65_536)
+    writer.write(ANSWER + first)
+    await echo(reader, writer)
+
+
 def openings(port: int, host: str = "allowed.test") -> list[bytes]:
     return [connect(f"{host}:{port}"), socks(host.encode(), port)]
 
 
 async def test_tls_that_names_the_host_is_carried_both_ways_to_both_ends(world: World) -> None:
-    server = await world.listen(echo)
+    server = await world.listen(answer_and_echo)
     gate = world.gate(allow=("allowed.test",), ports=(server.port,))
     for opening in openings(server.port):
         client = await world.dial(gate)
@@ -41,10 +49,12 @@ async def test_tls_that_names_the_host_is_carried_both_ways_to_both_ends(world: 
             await client.say(bytes([byte]))
             await asyncio.sleep(0)
         await client.say(HELLO[30:] + b"more")
-        assert await client.reader.readexactly(len(HELLO) + 4) == HELLO + b"more"
+        expected = ANSWER + HELLO + b"more"
+        assert await client.reader.readexactly(len(expected)) == expected
         client.writer.write_eof()
         assert await client.done() == b""
-    assert world.closed[0].bytes_out == world.closed[0].bytes_in == len(HELLO) + 4
+    assert world.closed[0].bytes_out == len(HELLO) + 4
+    assert world.closed[0].bytes_in == len(ANSWER) + len(HELLO) + 4
 
 
 @pytest.mark.parametrize(
