@@ -44,7 +44,7 @@ def begin_one(checkpoints: Checkpointer | None, session: Session) -> None:
     """While the model thinks nothing is called, so the workspace stands still, but for jobs."""
     if checkpoints is not None and session.written:
         session.written = False
-        checkpoints.begin(unsettled=any(job.done is None for job in session.jobs.values()))
+        checkpoints.begin(unsettled=any(job.runs for job in session.jobs.values()))
 
 
 async def finished(checkpoints: Checkpointer | None) -> tuple[Entry, ...]:

@@ -44,6 +44,12 @@ class Job:
     """Bytes of each stream that were shown to the model."""
     done: Completed | None = None
     """Its result, once its main process has ended."""
+    gone: bool = False
+    """Its container ended before it did."""
+
+    @property
+    def runs(self) -> bool:
+        return self.done is None and not self.gone
 
 
 @dataclass(frozen=True)
@@ -97,3 +103,8 @@ class Session:
         job = Job(name, exec_id, command, takes_input, seen=dict(seen))
         self.jobs[name] = job
         return job
+
+    def lose_jobs(self) -> None:
+        """Their container is gone, and what still ran in it has ended."""
+        for job in self.jobs.values():
+            job.gone = True

@@ -11,7 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from harness.approvals.grants import Grant
@@ -40,7 +40,7 @@ from harness.messages import Call, JsonObject, Result, Usage
 from harness.prompt import system_prompt
 from harness.record import Record
 from harness.recovery.details import completed, plan, raised, totals
-from harness.session import FIRST_EXEC_ID, WORKSPACE, Made, PlanStep, Session
+from harness.session import FIRST_EXEC_ID, WORKSPACE, Job, Made, PlanStep, Session
 from harness.syscalls.table import tool_specs
 from policies.schema import Policy
 
@@ -77,6 +77,27 @@ class Rebuilt:
     """Its last entry, if that is an end."""
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """What a checkpoint wound back brings back besides files and words."""
+
+    cwd: str
+    plan: tuple[PlanStep, ...]
+    jobs: Mapping[str, Job]
+
+    @classmethod
+    def of(cls, session: Session) -> _Mark:
+        return cls(session.cwd, session.plan, _copied(session.jobs))
+
+    def restore(self, session: Session) -> None:
+        session.cwd, session.plan, session.jobs = self.cwd, self.plan, _copied(self.jobs)
+        session.lose_jobs()
+
+
+def _copied(jobs: Mapping[str, Job]) -> dict[str, Job]:
+    return {name: replace(job, seen=dict(job.seen)) for name, job in jobs.items()}
+
+
 class Rebuilder:
     """Feed it the records in their order, then ask for `rebuilt`."""
 
@@ -94,8 +115,8 @@ class Rebuilder:
         self._intents: dict[str, CallIntent] = {}
         self._settled: dict[str, Result] = {}
         self._stop: str | None = None
-        self._marks: dict[int, tuple[str, tuple[PlanStep, ...]]] = {}
-        """Directory and plan at each checkpoint."""
+        self._marks: dict[int, _Mark] = {}
+        """By the number of the checkpoint."""
         self._ended: SessionEnded | None = None
 
     def feed(self, record: Record) -> None:
@@ -114,6 +135,8 @@ class Rebuilder:
                 self._conversation.memory.fixed = fixed_tokens(system_prompt(self._policy), tool_specs())
             case SandboxOpened():
                 self._ref = entry.ref
+                if self._session is not None:
+                    self._session.lose_jobs()
             case MessageAdded() if entry.message.role == "assistant":
                 self._reply(entry)
             case Compacted() if entry.replies:
@@ -125,11 +148,10 @@ class Rebuilder:
                 self._settled[entry.result.call_id] = entry.result
                 self._learn(entry, record.ts)
             case Checkpointed() if self._session is not None:
-                self._marks[entry.number] = (self._session.cwd, self._session.plan)
+                self._marks[entry.number] = _Mark.of(self._session)
             case Rewound() if self._session is not None:
                 # What was spent, allowed and numbered since stays; what was said, planned and run does not.
-                self._session.cwd, self._session.plan = self._marks[entry.to]
-                self._session.jobs.clear()
+                self._marks[entry.to].restore(self._session)
                 self._intents.clear()
                 self._settled.clear()
                 self._stop = None

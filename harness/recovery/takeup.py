@@ -29,6 +29,8 @@ async def take_up(
     """The turn that was under way, to its end, and then `message`, if there is one. Raises as `run_turn`."""
     session, devices = past.session, kernel.devices
     attached = how == "attached"
+    if not attached:
+        session.lose_jobs()
     found = await look(past.open, devices.sandbox, session, attached=attached)
     await devices.recorder.record(TakenUp(sandbox=how, calls=tuple(one.entry for one in found)))
     if finished(past) and not message:

@@ -55,7 +55,10 @@ def _find(context: Context, name: str | None) -> Job:
     if name not in jobs:
         known = ", ".join(jobs) or "none"
         raise Refused("not_found", f"there is no job {name[:100]!r}; the session's jobs: {known}")
-    return jobs[name]
+    found = jobs[name]
+    if found.gone and found.done is None:
+        raise Refused("failed", f"{name} ended with the container that it ran in; its end is not known")
+    return found
 
 
 async def _list(context: Context) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,13 +14,27 @@ from harness.commands.between import between
 from harness.commands.changes import diff
 from harness.commands.rewind import rewind
 from harness.errors import JournalError, UsageError
-from harness.events import Checkpointed, MessageAdded, PagesEvicted, Rewound, SessionStarted
+from harness.events import (
+    CallIntent,
+    CallOutcome,
+    Checkpointed,
+    Entry,
+    MessageAdded,
+    PagesEvicted,
+    Rewound,
+    SandboxOpened,
+    SessionStarted,
+)
 from harness.journal import Journal
 from harness.memory.rebuild import Rebuild
-from harness.messages import Message, Text, user
+from harness.messages import Call, Message, Result, Text, user
 from harness.reading import read, verify
+from harness.record import Record
 from harness.recovery.rebuild import Rebuilder
+from harness.session import FIRST_EXEC_ID, Session
 from harness.store import Store
+from harness.syscalls.base import Refused
+from harness.syscalls.job import JobArguments, job
 from policies import load
 from policies.load import digest
 from sandbox import workspace
@@ -238,3 +253,64 @@ def test_a_journal_that_goes_back_to_what_never_was_is_damaged(past):
     told = Rebuild()
     with pytest.raises(JournalError, match="checkpoint 5"):
         told.feed(Rewound(to=5, digest="0" * 64, removed=0, made=0))
+
+
+def _told(directory: Path, *entries: Entry) -> Session:
+    told = Rebuilder()
+    for seq, entry in enumerate((_started(directory, directory), *entries), 1):
+        told.feed(Record(seq, "2026-11-22T12:00:00.000000Z", entry, "0" * 64))
+    return told.rebuilt().session
+
+
+def _called(number: int, name: str, arguments: dict[str, object], **details: object) -> list[Entry]:
+    call = Call(id=f"c{number}", name=name, arguments=arguments)
+    exec_id = f"{FIRST_EXEC_ID + number:016x}"
+    return [
+        MessageAdded(message=Message(role="assistant", parts=(call,))),
+        CallIntent(call=call, exec_id=exec_id, decision="allow"),
+        CallOutcome(result=Result(call_id=call.id, name=name, content=""), duration_s=0, details=details),
+    ]
+
+
+def _kept(number: int) -> Checkpointed:
+    return Checkpointed(number=number, digest="0" * 64, files=1, bytes=1)
+
+
+def test_the_directory_the_plan_and_the_jobs_are_as_they_were(tmp_path):
+    steps = [{"step": "look", "status": "done"}]
+    session = _told(
+        tmp_path,
+        MessageAdded(message=user("begin")),
+        *_called(1, "plan", {"steps": steps}),
+        *_called(2, "bash", {"command": "cd src; make &"}, cwd="/workspace/src", processes_left=1),
+        *_called(3, "bash", {"command": "serve"}, running=True),
+        _kept(1),
+        *_called(4, "plan", {"steps": [*steps, {"step": "leap", "status": "pending"}]}),
+        *_called(5, "bash", {"command": "cd /tmp"}, cwd="/tmp"),
+        *_called(6, "bash", {"command": "other"}, running=True),
+        *_called(7, "job", {"action": "kill", "job": "job-2"}, job="job-2", running=False),
+        _kept(2),
+        Rewound(to=1, digest="0" * 64, removed=0, made=0),
+    )
+    assert session.cwd == "/workspace/src"
+    assert [step.step for step in session.plan] == ["look"]
+    # They ended with their container; what the model then knew of them stands.
+    assert {name: (job.command, job.done is not None, job.runs) for name, job in session.jobs.items()} == {
+        "job-1": ("cd src; make &", True, False),
+        "job-2": ("serve", False, False),
+    }
+    # No number comes twice, whatever was taken back.
+    assert session.next_exec_id() == f"{FIRST_EXEC_ID + 8:016x}"
+
+
+async def test_a_job_whose_container_is_gone_is_said_to_have_ended(tmp_path):
+    session = _told(
+        tmp_path,
+        SandboxOpened(ref="one"),
+        *_called(1, "bash", {"command": "serve", "background": True}, running=True),
+        SandboxOpened(ref="two"),
+    )
+    context = SimpleNamespace(session=session)
+    for action in ("poll", "kill", "input"):
+        with pytest.raises(Refused, match="ended with the container"):
+            await job(context, JobArguments(action=action, job="job-1", input="x"))
