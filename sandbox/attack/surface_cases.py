@@ -27,7 +27,7 @@ RARE = replace(
         *sockets(*FAMILIES).attempts,
         ("socket", (2, RAW, 1)),
         ("socket", (2, RAW, 255)),
-        ("socket", (16, RAW, 9)),
+        ("socket", (16, RAW, 12)),
     ),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from errno import ENOSYS, EPERM
+from errno import ENOSYS, EPERM, EPROTONOSUPPORT
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,8 @@ NAMESPACES = {
 }  # fmt: skip
 FAMILIES = 46
 UNIX, INET, INET6, NETLINK, PACKET = 1, 2, 10, 16, 17
+AUDIT = 9
+"""Of netlink; that it is not there is what user tools want to hear."""
 STREAM, DATAGRAM, RAW, SEQPACKET = 1, 2, 3, 5
 RANDOM_PERSONALITIES = (0x0004_0000, 0x0040_0000, 0x0010_0000)
 """Addresses that are not random, memory that is executable when readable, a page at zero."""
@@ -96,7 +98,8 @@ def _refused(rules: Filter, known: Mapping[str, int], machine: str) -> Iterator[
         yield Attempt(f"number {number}", number, INVALID)
     for title, name, arguments in _special():
         if rules.names(name) and not rules.allows(name, arguments):
-            yield Attempt(title, known[name], arguments)
+            audit = (name, arguments[0], arguments[-1]) == ("socket", NETLINK, AUDIT)
+            yield Attempt(title, known[name], arguments, REFUSED | {EPROTONOSUPPORT} if audit else REFUSED)
     if machine == "x86_64":
         yield Attempt("getpid of x32", known["getpid"] | X32, (), REFUSED | {SIGSYS})
     # PID 1 holds the wire. It lets nobody look, whatever the profile says about tracing.

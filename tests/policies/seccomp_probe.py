@@ -82,6 +82,7 @@ out = {
 }
 out["families"] = [f for f in range(46) if attempt(NUMBERS["socket"], f, 2, 0) != "EPERM"]
 out["netlink"] = [p for p in range(23) if attempt(NUMBERS["socket"], 16, 3, p) != "EPERM"]
+out["audit"] = attempt(NUMBERS["socket"], 16, 3, 9)
 out["inet"] = [p for p in range(263) if attempt(NUMBERS["socket"], 2, 2, p) != "EPERM"]
 out["vsock"] = attempt(NUMBERS["socket"], 40, 1, 0)
 out["alg"] = attempt(NUMBERS["socket"], 38, 5, 0)

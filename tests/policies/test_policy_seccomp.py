@@ -139,7 +139,8 @@ def test_the_kernel_allows_what_a_wider_filter_adds(outcomes):
 @pytest.mark.parametrize("name", NAMES)
 def test_only_unix_internet_and_route_sockets_can_be_made(outcomes, name):
     assert outcomes[name]["families"] == [1, 2, 10, 16]
-    assert outcomes[name]["netlink"] == [0]
+    assert outcomes[name]["netlink"] == [0, 9]
+    assert outcomes[name]["audit"] == "EPROTONOSUPPORT"
     assert outcomes[name]["inet"] == ([0, 6, 17] if name == "strict" else [0, 1, 6, 17, 262])
     assert {outcomes[name][family] for family in ("vsock", "alg", "packet")} == {"EPERM"}
 

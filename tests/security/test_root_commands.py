@@ -36,6 +36,25 @@ echo hello >/tmp/p/usr/share/hello/world
 dpkg-deb --build --root-owner-group /tmp/p /tmp/hello.deb >/dev/null
 """
 
+ARCHIVE = r"""
+set -e
+mkdir -p /tmp/archive /tmp/d/DEBIAN
+printf '%s\n' 'Package: daemon' 'Version: 1' 'Architecture: all' 'Maintainer: a <a@localhost>' \
+  'Description: x' >/tmp/d/DEBIAN/control
+printf '#!/bin/sh\nset -e\ngroupadd --system daemons\nuseradd --system -g daemons -d /nonexistent daemond\n' \
+  >/tmp/d/DEBIAN/postinst
+chmod 755 /tmp/d/DEBIAN/postinst
+dpkg-deb --build --root-owner-group /tmp/d /tmp/archive/daemon.deb >/dev/null
+cd /tmp/archive
+{ cat /tmp/d/DEBIAN/control; echo Filename: ./daemon.deb; echo Size: $(stat -c %s daemon.deb)
+  echo SHA256: $(sha256sum daemon.deb | cut -d ' ' -f 1); } >Packages
+echo 'deb [trusted=yes] file:/tmp/archive ./' >/tmp/sources.list
+"""
+INSTALL = """
+apt='apt-get -q -o Dir::Etc::SourceList=/tmp/sources.list -o Dir::Etc::SourceParts=/nonexistent'
+$apt update && $apt install -y daemon
+"""
+
 
 def policy_with(may_ask: tuple[str, ...] = ("root",), **container: Any) -> Policy:
     policy = load("strict")
@@ -120,6 +139,21 @@ async def test_root_has_what_the_policy_lists_and_the_sandbox_user_nothing() -> 
         if RUNTIME == "runc":  # under gVisor uid 0 may signal PID 1, and ends its own sandbox
             assert (await as_root(box, "kill -9 1; kill -STOP 1; sleep 0.1")).exit_code == 0
         assert (await sh(box, "echo alive")).stdout == b"alive\n"
+
+
+async def test_users_are_made_by_hand_and_by_packages() -> None:
+    """The tools for it speak to the kernel's audit first, and go on only where there is none."""
+    async with capable() as box:
+        made = "groupadd crew && useradd -m -g crew worker && usermod -c x worker && id worker"
+        done = await as_root(box, made)
+        assert (done.exit_code, done.stderr) == (0, b"")
+        assert b"(worker)" in done.stdout
+        assert b"(crew)" in done.stdout
+        assert (await sh(box, ARCHIVE)).exit_code == 0
+        done = await as_root(box, INSTALL, timeout_s=100)
+        assert done.exit_code == 0, done.stdout + done.stderr
+        seen = await sh(box, "id -gn daemond; dpkg-query -Wf '${Status}' daemon")
+        assert seen.stdout == b"daemons\ninstall ok installed"
 
 
 async def test_root_is_under_the_sessions_filter_whatever_started_it() -> None:
