@@ -8,7 +8,6 @@ such a program may do is the sandbox's job.
 
 from __future__ import annotations
 
-from collections.abc import Set
 from functools import cache, lru_cache
 
 from policies.shell import Parsed, Words, flat, flat_words, mentions
@@ -81,9 +80,10 @@ def covers(rule: str, command: Words) -> bool:
     return not objection(rule, command)
 
 
-def begins_with(rule: str, programs: Set[str]) -> bool:
-    """Whether one of these programs is the rule's: without it, the rule covers nothing."""
-    return _split(rule)[0] in programs
+@lru_cache(maxsize=1024)
+def begins_with(rule: str) -> str:
+    """The first word of every command that an allow rule covers."""
+    return _split(rule)[0]
 
 
 def objection(rule: str, command: Words) -> str:
@@ -127,8 +127,6 @@ def may_mean(rule: str, parsed: Parsed) -> bool:
     program, words = _rule_words(rule)
     if parsed.commands is None:
         return mentions(flat_words(" ".join((program, *words))), parsed.flat)
-    if program not in parsed.heads and not _any_runs_others(parsed.heads):
-        return False
     for head, command in zip(parsed.heads, parsed.commands, strict=True):
         if runs_others(head):
             if mentions(flat_words(" ".join((program, *words))), flat(" ".join(command))):
@@ -136,6 +134,21 @@ def may_mean(rule: str, parsed: Parsed) -> bool:
         elif head == program and _meant_by(words, command[1:]):
             return True
     return False
+
+
+@lru_cache(maxsize=1024)
+def program_of(rule: str) -> str:
+    """The program that a rule's words are about, without a path."""
+    return _rule_words(rule)[0]
+
+
+def programs(parsed: Parsed) -> frozenset[str] | None:
+    """All that a line runs: a refusal of another program is not meant by it. None when that cannot be told,
+    as of a program that runs what its words say.
+    """
+    if parsed.commands is None or any(map(runs_others, parsed.heads)):
+        return None
+    return frozenset(parsed.heads)
 
 
 def _meant_by(words: Words, operands: Words) -> bool:
@@ -173,11 +186,6 @@ def runs_others(program: str) -> bool:
         or program.rstrip("0123456789.-") in _EXACT
         or program.startswith(("ld-linux", "ld-musl"))
     )
-
-
-@lru_cache(maxsize=16)
-def _any_runs_others(programs: Words) -> bool:
-    return any(map(runs_others, programs))
 
 
 @lru_cache(maxsize=1024)

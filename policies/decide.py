@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policies.commands import begins_with, covers, may_mean
+from policies.commands import begins_with, covers, may_mean, program_of, programs
 from policies.patterns import canonical_host, host_matches, normal_path, path_matches
 from policies.schema import Action, Policy, Rule
 from policies.shell import Parsed, parse
@@ -44,12 +44,16 @@ class Facts:
     path: str | None = field(init=False)
     host: str | None = field(init=False)
     parsed: Parsed | None = field(init=False)
+    programs: frozenset[str] | None = field(init=False)
+    """All that a command line runs; None when that cannot be told."""
 
     def __post_init__(self) -> None:
         request = self.request
         object.__setattr__(self, "path", normal_path(request.path) if request.path is not None else None)
         object.__setattr__(self, "host", canonical_host(request.host) if request.host is not None else None)
-        object.__setattr__(self, "parsed", parse(request.command) if request.command is not None else None)
+        parsed = parse(request.command) if request.command is not None else None
+        object.__setattr__(self, "parsed", parsed)
+        object.__setattr__(self, "programs", programs(parsed) if parsed is not None else frozenset())
 
 
 def decide(policy: Policy, request: Request) -> Decision:
@@ -87,28 +91,35 @@ def applies_to_example(rule: Rule, example: str) -> bool | str:
 
 def describe_rule(number: int, rule: Rule) -> str:
     """A rule's name for people: its number in the policy, what it does, and when."""
-    conditions = [f"{name} {value}" for name, value in rule.when if value is not None]
-    return f"rule {number} ({', '.join([f'{rule.action} {rule.syscall}', *conditions])})"
+    when = rule.when
+    given = (("command", when.command), ("path", when.path), ("host", when.host))
+    conditions = "".join(f", {name} {value}" for name, value in given if value is not None)
+    return f"rule {number} ({rule.action} {rule.syscall}{conditions})"
 
 
 def _allowed(policy: Policy, facts: Facts) -> Decision | None:
     """One allow rule for all of it; or, for a line of several commands, a rule for each of them."""
-    begins = {words[0] for words in facts.parsed.commands or ()} if facts.parsed is not None else set()
-    rules = [
-        (number, rule)
-        for number, rule in enumerate(policy.rules, 1)
-        if rule.action == "allow" and (rule.when.command is None or begins_with(rule.when.command, begins))
-    ]
-    for number, rule in rules:
+    commands = (facts.parsed.commands if facts.parsed is not None else None) or ()
+    begins = {words[0] for words in commands}
+    by_program: dict[str, list[tuple[int, Rule, str]]] = {program: [] for program in begins}
+    for number, rule in enumerate(policy.rules, 1):
+        if rule.action != "allow":
+            continue
+        command = rule.when.command
+        if command is not None:
+            if (begun := begins_with(command)) not in begins:
+                continue
+            by_program[begun].append((number, rule, command))
+            if len(begins) > 1:
+                continue  # A rule that names a program covers no other.
         if surely_applies(rule, facts):
             return Decision("allow", describe_rule(number, rule), rule.reason)
-    if facts.parsed is None or not facts.parsed.commands:
+    if not commands:
         return None
     used: dict[int, Rule] = {}
-    for words in facts.parsed.commands:
-        for number, rule in rules:
-            covered = rule.when.command is not None and covers(rule.when.command, words)
-            if covered and surely_applies(rule, facts, command=False):
+    for words in commands:
+        for number, rule, command in by_program[words[0]]:
+            if covers(command, words) and surely_applies(rule, facts, command=False):
                 used.setdefault(number, rule)
                 break
         else:
@@ -147,6 +158,9 @@ def may_apply(rule: Rule, facts: Facts) -> bool:
     if rule.syscall not in ("*", facts.request.syscall):
         return False
     when = rule.when
+    words = when.command
+    if words is not None and facts.programs is not None and program_of(words) not in facts.programs:
+        return False  # Most rules are about other programs.
     if when.path is not None:
         if facts.request.path is None:
             return False
@@ -157,5 +171,4 @@ def may_apply(rule: Rule, facts: Facts) -> bool:
             return False
         if facts.host is not None and not host_matches(when.host, facts.host):
             return False
-    words = when.command
     return words is None or (facts.parsed is not None and may_mean(words, facts.parsed))

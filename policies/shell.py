@@ -208,14 +208,17 @@ def _grammar_reading(text: str) -> tuple[Words, ...] | None:
     todo: list[Node] = [root]
     while todo:
         node = todo.pop()
-        if node.type in ("program", "list", "pipeline"):
+        kind = node.type
+        if kind == "command":
+            words = []
+            for child in node.children:
+                if (word := _word(child)) is None:
+                    return None
+                words.append(word)
+            commands.append(tuple(words))
+        elif kind in ("program", "list", "pipeline"):
             todo.extend(reversed(node.children))
-        elif node.type == "command":
-            words = [_word(child) for child in node.children]
-            if None in words:
-                return None
-            commands.append(tuple(word for word in words if word is not None))
-        elif node.type not in ("&&", "||", ";", "|", "\n"):
+        elif kind not in ("&&", "||", ";", "|", "\n"):
             return None
     return tuple(commands)
 

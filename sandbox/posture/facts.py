@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 STATUS = "/proc/self/status"
 MOUNTS = "/proc/self/mountinfo"
@@ -30,8 +31,7 @@ class Answer:
         return self.data.decode("utf-8", "replace")
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     point: str
     root: str
     """What of the file system is mounted there; `/` is all of it."""
@@ -59,9 +59,14 @@ def _mount(line: str) -> Mount:
         point=_plain(fields[4]),
         root=_plain(fields[3]),
         kind=kinds[0],
-        options=frozenset(fields[5].split(",")),
-        own=frozenset(kinds[2].split(",")),
+        options=_options(fields[5]),
+        own=_options(kinds[2]),
     )
+
+
+@lru_cache(maxsize=256)
+def _options(text: str) -> frozenset[str]:
+    return frozenset(text.split(","))
 
 
 def _plain(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from sandbox.hardening import WORKSPACE
@@ -12,8 +13,8 @@ from sandbox.posture.facts import MOUNTS, Answer, Mount, mounts
 
 def mount_table(want: Expected, found: Mapping[str, Answer]) -> Iterator[str]:
     table = mounts(found[f"r {MOUNTS}"].text)
-    seen = [mount.point for mount in table]
-    yield from (f"two mounts on {point}" for point in sorted(set(seen)) if seen.count(point) > 1)
+    seen = Counter(mount.point for mount in table)
+    yield from (f"two mounts on {point}" for point in sorted(seen) if seen[point] > 1)
     yield from (f"{point} is no place for a mount" for point in want.mounts if not _ours(point))
     for mount in table:
         if mount.point == "/":

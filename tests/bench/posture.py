@@ -45,7 +45,7 @@ async def measure(bench: Bench) -> list[Figure]:
         first, again, session = await interleaved(
             bench.count(20, 3),
             Contender("usermode, measured", cold),
-            Contender("usermode, remembered", cached),
+            Contender("usermode, remembered", cached, each=10),
             Contender("a whole cold session", whole),
         )
     return [
