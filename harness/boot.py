@@ -25,6 +25,7 @@ from harness.calls import Devices
 from harness.checkpointing import checkpointing
 from harness.conceal import Concealed
 from harness.control import controlled
+from harness.desk import Desk, Talk, attended
 from harness.egress import Outfit, asker, can_open, opens, outfit, reporter
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
 from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
@@ -46,6 +47,7 @@ from harness.redact import Redactor, host_secrets
 from harness.session import Session
 from harness.store import Store, home, keep_apart
 from harness.trust import in_force
+from harness.turns import Stand, take_turns
 from policies.load import digest
 from policies.schema import Policy
 from sandbox.egress import Gate
@@ -62,6 +64,7 @@ class RunOptions:
     """What to run. Everything but task, model and policy has a default."""
 
     task: str
+    """Empty where the first prompt is said later."""
     model: str
     """`provider:model`."""
     policy: Policy
@@ -81,6 +84,9 @@ class RunOptions:
     """Whether anybody looks at the output of running commands."""
     prompter: Prompter | None = None
     """Asks the person at this terminal; None where there is none."""
+    talk: Talk | None = None
+    """Brings what the user says while the session runs; without it the session ends with its task, and what
+    other terminals said meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +259,9 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             await start.recorder.record(SandboxOpened(ref=opened.sandbox.ref), *facts)
         for petition in start.kept:
             await live.approvals.grants.give(petition, "always")
-        await _listen(stack, live, directory, opened.sandbox)
+        talk = start.options.talk
+        desk = Desk(start.session.inbox, start.recorder, interrupt, attended=talk is not None)
+        await _listen(stack, live, directory, opened.sandbox, desk)
         checkpoints = await stack.enter_async_context(checkpointing(directory, spec.policy.limits))
         devices = Devices(
             sandbox=opened.sandbox,
@@ -268,20 +276,24 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             checkpoints=checkpoints,
         )
         kernel = Kernel(start.provider, devices, start.price, system_prompt(start.policy))
-        if past is None:
-            turn = await run_turn(kernel, start.session, start.options.task)
+        if past is not None:
+            stand = await take_up(kernel, past, opened.how)
+        elif start.options.task:
+            stand = Stand(partial(run_turn, kernel, start.session, start.options.task))
         else:
-            turn = await take_up(kernel, past, opened.how, start.options.task)
+            stand = Stand()
+        async with attended(desk, talk):
+            turn = await take_turns(kernel, start.session, desk, stand)
     if turn.status == "done" and live.approvals.refused is not None:
         return _End("refused", ApprovalRefused.exit_code, f"{turn.reason}, but {live.approvals.refused}")
     codes = {"done": 0, "failed": 1, "interrupted": INTERRUPTED}
     return _End(turn.status, codes[turn.status], turn.reason)
 
 
-async def _listen(stack: AsyncExitStack, live: _Live, directory: Path, box: Sandbox) -> None:
+async def _listen(stack: AsyncExitStack, live: _Live, directory: Path, box: Sandbox, desk: Desk) -> None:
     """Let other terminals of the user in. Without the socket questions are answered at this one, or not."""
     try:
-        await stack.enter_async_context(controlled(directory, live.approvals, box))
+        await stack.enter_async_context(controlled(directory, live.approvals, box, desk))
     except OSError as exc:
         text = f"this session cannot be reached from another terminal: {exc.strerror or exc}"
         await live.start.recorder.record(Notice(level="warning", code="control", text=text))

@@ -18,6 +18,7 @@ from harness.approvals.petition import Prompter
 from harness.approvals.remembered import Remembered
 from harness.boot import RunOptions, Start, live, price_of
 from harness.conceal import Concealed
+from harness.desk import Talk
 from harness.egress import outfit
 from harness.errors import UsageError
 from harness.events import Event, Notice, Resumed, SessionEnded
@@ -26,7 +27,7 @@ from harness.journal import Journal
 from harness.machine import Machine, docker_machine
 from harness.providers.models import open_provider
 from harness.recorder import Recorder
-from harness.recovery.rebuild import Rebuilder
+from harness.recovery.rebuild import Rebuilder, Rebuilt
 from harness.recovery.takeup import finished
 from harness.redact import Redactor, host_secrets
 from harness.store import Store, home, keep_apart
@@ -45,6 +46,7 @@ class ResumeOptions:
     home: Path | None = None
     watched: bool = True
     prompter: Prompter | None = None
+    talk: Talk | None = None
 
 
 async def resume(
@@ -66,8 +68,9 @@ async def resume(
         journal = await asyncio.to_thread(Journal.open, directory, told=told.feed)
         stack.callback(journal.close)
         past = told.rebuilt()
-        if past.ended is not None and finished(past) and not options.message:
-            raise UsageError(f"session {directory.name} has ended ({past.ended.status}); say what to do next")
+        inbox = past.session.inbox
+        if finished(past) and not (len(inbox) or options.message or options.talk):
+            _refuse_idle(directory, past)
         if (number := unfinished(directory)) is not None:
             raise UsageError(
                 f"going back to checkpoint {number} was cut short; finish it first: "
@@ -89,9 +92,13 @@ async def resume(
         recorder = Recorder(journal, Concealed(emit, redactor))
         by = f"{getpass.getuser()}, process {os.getpid()}"
         resumed = Resumed(by=by, model=model, harness_version=harness.__version__)
-        await recorder.record(resumed, *_torn(journal))
+        said = [inbox.entry(options.message, "request", "terminal")] if options.message else []
+        # In one write: a message is as safe as the resume that brought it.
+        await recorder.record(resumed, *said, *_torn(journal))
+        for entry in said:
+            inbox.feed(entry)
         run = RunOptions(
-            task=options.message,
+            task="",
             model=model,
             policy=policy,
             workspace=workspace,
@@ -101,12 +108,21 @@ async def resume(
             home=where,
             watched=options.watched,
             prompter=options.prompter,
+            talk=options.talk,
         )
         start = Start(
             run, policy, way_out, provider, price, engine, recorder, interrupt,
             past.session, memory, kept, directory, past.started.image, past,
         )  # fmt: skip
         return await live(stack, start)
+
+
+def _refuse_idle(directory: Path, past: Rebuilt) -> None:
+    """UsageError for a session that waits for its user. One that only lacks its last entry gets that."""
+    if past.ended is None and not past.rested:
+        return
+    how = f"has ended ({past.ended.status})" if past.ended is not None else "is between two turns"
+    raise UsageError(f"session {directory.name} {how}; say what to do next")
 
 
 def _torn(journal: Journal) -> list[Notice]:

@@ -25,20 +25,25 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from harness.approvals.grants import Grant
 from harness.approvals.petition import Reply, Scope
 from harness.approvals.service import Approvals, Pending
-from harness.errors import JournalError
+from harness.desk import Desk
+from harness.errors import JournalError, UsageError
+from harness.inbox import When
 from harness.messages import JsonObject
 from policies.errors import PolicyError
 from sandbox.errors import SandboxError
 from sandbox.protocol import Connection, Sandbox
 
 SOCKET = "control"
-MAX_REQUEST = 16 << 10
-"""Bytes of one request."""
+MAX_SAID = 32 << 10
+"""Characters of a prompt from another terminal."""
+MAX_REQUEST = 256 << 10
+"""Bytes of one request: room for a prompt in any script."""
 MAX_PEERS = 64
 """Connections at once; one more is turned away."""
 REQUEST_S = 10.0
 """For a peer to say what it wants."""
 PIECE = 64 << 10
+ELSEWHERE = "another terminal"
 ROOT = 0
 """Of the host: it could read the session's memory anyway."""
 
@@ -66,14 +71,30 @@ class _Revoke(_Said):
     """A grant's name, or its binding."""
 
 
+class _Say(_Said):
+    op: Literal["say"]
+    text: Annotated[str, Field(max_length=MAX_SAID)]
+    when: When
+
+
+class _Drop(_Said):
+    op: Literal["drop"]
+    prompt: Annotated[str, Field(max_length=20)]
+
+
+class _Cancel(_Said):
+    op: Literal["cancel"]
+    call: Annotated[str, Field(max_length=256)] | None
+    """A call's id; None for the turn."""
+
+
 class _Connect(_Said):
     op: Literal["connect"]
     port: Annotated[int, Field(ge=1, le=65_535)]
 
 
-_REQUEST: TypeAdapter[_List | _Answer | _Revoke | _Connect] = TypeAdapter(
-    Annotated[_List | _Answer | _Revoke | _Connect, Field(discriminator="op")]
-)
+_Request = _List | _Answer | _Revoke | _Say | _Drop | _Cancel | _Connect
+_REQUEST: TypeAdapter[_Request] = TypeAdapter(Annotated[_Request, Field(discriminator="op")])
 
 
 @contextmanager
@@ -88,7 +109,7 @@ def reachable(directory: Path) -> Iterator[tuple[int, str]]:
 
 
 @asynccontextmanager
-async def controlled(directory: Path, approvals: Approvals, box: Sandbox) -> AsyncIterator[None]:
+async def controlled(directory: Path, approvals: Approvals, box: Sandbox, desk: Desk) -> AsyncIterator[None]:
     """Listen while the block runs. Raises OSError when the socket cannot be made; the caller holds the
     session's lock, so a socket that is there already was left behind.
     """
@@ -98,7 +119,7 @@ async def controlled(directory: Path, approvals: Approvals, box: Sandbox) -> Asy
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         listening.bind(path)
         os.chmod(SOCKET, 0o600, dir_fd=fd)
-        control = _Control(approvals, box)
+        control = _Control(approvals, box, desk)
         server = await asyncio.start_unix_server(control.serve, sock=listening, limit=MAX_REQUEST)
         approvals.reachable = True
         try:
@@ -112,9 +133,10 @@ async def controlled(directory: Path, approvals: Approvals, box: Sandbox) -> Asy
 
 
 class _Control:
-    def __init__(self, approvals: Approvals, box: Sandbox) -> None:
+    def __init__(self, approvals: Approvals, box: Sandbox, desk: Desk) -> None:
         self._approvals = approvals
         self._box = box
+        self._desk = desk
         self._peers: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -166,6 +188,13 @@ class _Control:
                 case _Revoke():
                     known = await self._approvals.revoke(request.grant)
                     await _tell(writer, _verdict(None if known else f"no grant {request.grant} stands"))
+                case _Say():
+                    await _tell(writer, await self._say(request))
+                case _Drop():
+                    gone = await self._desk.drop(request.prompt, ELSEWHERE)
+                    await _tell(writer, _verdict(None if gone else f"no prompt {request.prompt} waits"))
+                case _Cancel():
+                    await _tell(writer, _verdict(self._cancel(request.call)))
 
     def _answer(self, request: _Answer) -> str | None:
         """What is wrong with it, or None."""
@@ -174,7 +203,22 @@ class _Control:
             return f"no question {request.approval} waits for an answer"
         scope = request.scope or asked.petition.offers[0]
         reply = Reply(request.granted, scope, request.minutes)
-        return self._approvals.say(request.approval, reply, "another terminal")
+        return self._approvals.say(request.approval, reply, ELSEWHERE)
+
+    async def _say(self, request: _Say) -> JsonObject:
+        try:
+            return {"ok": True, "prompt": await self._desk.say(request.text, request.when, ELSEWHERE)}
+        except (UsageError, JournalError) as exc:
+            return _verdict(str(exc))
+
+    def _cancel(self, call: str | None) -> str | None:
+        """What is wrong with it, or None."""
+        if call is None:
+            return None if self._desk.cancel_turn() else "no turn is under way"
+        if self._desk.cancel_call(call):
+            return None
+        under_way = ", ".join(self._desk.calls) or "none"
+        return f"no call {call} is under way; these are: {under_way}"
 
     async def _connect(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -58,6 +58,37 @@ class MessageAdded(Value):
     usage: Usage | None = None
     stop: str | None = None
     cost_usd: float | None = None
+    prompt: Annotated[str, VERBATIM] | None = None
+    """The prompt that waited and is this message; from here on it waits no longer."""
+
+
+class PromptQueued(Value):
+    """Something the user said that the model has not read yet. Once this is written it will be, once."""
+
+    kind: Literal["prompt_queued"] = "prompt_queued"
+    prompt: Annotated[str, VERBATIM, Field(pattern="^q[1-9][0-9]{0,8}$")]
+    """Its name in this session, e.g. `q1`."""
+    when: Literal["request", "turn"]
+    """Before the model's next request (steering), or as the beginning of a turn (follow-up)."""
+    text: str
+    by: str
+    """`terminal`, `another terminal`, …"""
+
+
+class PromptDropped(Value):
+    """The user took a prompt back before the model read it."""
+
+    kind: Literal["prompt_dropped"] = "prompt_dropped"
+    prompt: Annotated[str, VERBATIM]
+    by: str
+
+
+class TurnDone(Value):
+    """A turn is over, and the session waits for what the user says next."""
+
+    kind: Literal["turn_ended"] = "turn_ended"
+    status: Literal["done", "failed", "interrupted"]
+    reason: str
 
 
 class CallIntent(Value):
@@ -304,6 +335,9 @@ Entry = (
     | WorkspaceCopied
     | SandboxOpened
     | MessageAdded
+    | PromptQueued
+    | PromptDropped
+    | TurnDone
     | CallIntent
     | CallOutcome
     | Notice

@@ -1,13 +1,12 @@
 """Interrupts: what a person, or a clock, may do to a running turn.
 
-`Interrupt` is the only handle from outside into the loop. It cancels the turn or one call, and carries
-messages to the model between two steps. Everything happens on the event loop's thread.
+`Interrupt` is the only handle from outside into the loop: it cancels the turn or one call. Everything
+happens on the event loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -34,7 +33,6 @@ class Interrupt:
         self.cause: Cause | None = None
         """Why the turn is to stop; None while it may go on."""
         self._scopes: list[Scope] = []
-        self._steering: deque[str] = deque()
 
     def cancel_turn(self, cause: Cause = "user") -> None:
         """Stop the model and every running call; their partial results are kept."""
@@ -49,18 +47,10 @@ class Interrupt:
             scope.cancel()
         return bool(scopes)
 
-    def steer(self, text: str) -> None:
-        """Say something to the model; it reads it before its next step."""
-        self._steering.append(text)
-
     @property
-    def has_steering(self) -> bool:
-        return bool(self._steering)
-
-    def take_steering(self) -> list[str]:
-        texts = list(self._steering)
-        self._steering.clear()
-        return texts
+    def calls(self) -> tuple[str, ...]:
+        """Ids of the calls that could be cancelled now, waiting or running."""
+        return tuple(dict.fromkeys(scope.call_id for scope in self._scopes if scope.call_id is not None))
 
     def resume(self) -> None:
         """Let another turn begin after one was cancelled."""

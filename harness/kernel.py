@@ -18,6 +18,7 @@ from harness.calls import Devices, Prepared, answer, carry_out, give_up, prepare
 from harness.checkpointing import begin_one, finished, may_write, settled
 from harness.errors import BudgetSpent
 from harness.events import CallOutcome, Entry, MessageAdded, Notice, TextStreamed
+from harness.inbox import Prompt
 from harness.interrupt import Interrupt
 from harness.loops import notice_text
 from harness.memory.assemble import fixed_tokens
@@ -87,6 +88,15 @@ async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
     return await _turn(kernel, session, begin)
 
 
+async def next_turn(kernel: Kernel, session: Session, said: Sequence[str] = ()) -> TurnEnded:
+    """The same with the prompt that waited longest; `said` goes before it."""
+
+    async def begin() -> None:
+        await _read(kernel, session, session.inbox.waiting[:1], said)
+
+    return await _turn(kernel, session, begin)
+
+
 async def resume_turn(
     kernel: Kernel,
     session: Session,
@@ -95,14 +105,13 @@ async def resume_turn(
 ) -> TurnEnded:
     """Go on where a rebuilt session stands. Raises as `run_turn` does.
 
-    `settle` returns the results that calls of its last message have by now; the others are made, and the
-    user's `said` follows.
+    `settle` returns the results that calls of its last message have by now; the others are made, and `said`
+    follows.
     """
 
     async def begin() -> TurnEnded | None:
         ended = await _take_up(kernel, session, settle)
-        for text in said:
-            await _add(kernel, session, MessageAdded(message=user(text)))
+        await _read(kernel, session, (), said)
         return ended
 
     return await _turn(kernel, session, begin)
@@ -155,8 +164,7 @@ async def _steps(
 async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     """One reply of the model and what it asks for; None when there is more to do."""
     session.budget.check()
-    for text in kernel.devices.interrupt.take_steering():
-        await _add(kernel, session, MessageAdded(message=user(text)))
+    await _read(kernel, session, session.inbox.steering)
     if (stuck := await _make_room(kernel, session)) is not None:
         return stuck
     try:
@@ -170,7 +178,7 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     calls = asked.reply.message.calls
     if not calls:
         # Something may have been said to the model while it spoke its last words.
-        return None if kernel.devices.interrupt.has_steering else last_words(asked.reply.stop)
+        return None if session.inbox.steering else last_words(asked.reply.stop)
     outcomes = await _run_calls(kernel.devices, session, list(enumerate(calls)), asked.ahead)
     return await _answered(kernel, session, calls, tuple(outcome.result for outcome in outcomes))
 
@@ -395,6 +403,18 @@ async def _add(kernel: Kernel, session: Session, *entries: Entry) -> None:
     """Messages become part of the session once they are in the journal."""
     await kernel.devices.recorder.record(*entries)
     session.messages += [entry.message for entry in entries if isinstance(entry, MessageAdded)]
+
+
+async def _read(
+    kernel: Kernel, session: Session, prompts: Sequence[Prompt], said: Sequence[str] = ()
+) -> None:
+    """What waited becomes part of the conversation: one entry says both, so neither is without the other."""
+    entries = [MessageAdded(message=user(text)) for text in said]
+    for prompt in prompts:
+        if session.inbox.take(prompt.name) is not None:
+            entries.append(MessageAdded(message=user(prompt.text), prompt=prompt.name))
+    if entries:
+        await _add(kernel, session, *entries)
 
 
 def last_words(stop: str | None) -> TurnEnded:

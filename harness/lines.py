@@ -27,12 +27,15 @@ from harness.events import (
     Notice,
     PagesEvicted,
     PostureMeasured,
+    PromptDropped,
+    PromptQueued,
     Resumed,
     Rewound,
     SandboxOpened,
     SessionEnded,
     SessionStarted,
     TakenUp,
+    TurnDone,
     WorkspaceCopied,
 )
 from harness.messages import Call, Result
@@ -203,6 +206,18 @@ def lines(event: Event) -> Iterator[Line]:
             yield Line("head", "sandbox open: contained as the policy says")
         case MessageAdded() if event.message.role == "assistant" and event.message.text.strip():
             yield from (Line("text", line) for line in clean_lines(event.message.text.strip("\n")))
+        case MessageAdded() if event.prompt is not None:
+            said = clean_lines(event.message.text.strip("\n"))
+            yield from (Line("head", f"› {line}") for line in said[:OUTPUT_LINES])
+            if len(said) > OUTPUT_LINES:
+                yield Line("head", f"› … {counted(len(said) - OUTPUT_LINES, 'more line')}")
+        case PromptQueued():
+            before = "the next request" if event.when == "request" else "the next turn"
+            yield Line("notice", f"{event.prompt} waits for {before}: {bounded(event.text.strip(), 160)}")
+        case PromptDropped():
+            yield Line("notice", f"{bounded(event.prompt)} was taken back")
+        case TurnDone() if event.status != "done":
+            yield Line("notice", f"{event.status}: {bounded(event.reason)}")
         case CallIntent():
             yield Line("call", summary(event.call))
             if event.decision != "allow":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.budget import Budget
+from harness.inbox import Inbox
 from harness.loops import LoopDetector
 from harness.memory.assemble import Memory
 from harness.messages import Message
@@ -76,6 +77,8 @@ class Made:
 class Session:
     budget: Budget
     messages: list[Message] = field(default_factory=list)
+    inbox: Inbox = field(default_factory=Inbox)
+    """What the user said and the model has not read."""
     cwd: str = WORKSPACE
     jobs: dict[str, Job] = field(default_factory=dict)
     plan: tuple[PlanStep, ...] = ()

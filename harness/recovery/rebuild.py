@@ -31,7 +31,9 @@ from harness.events import (
     SandboxOpened,
     SessionEnded,
     SessionStarted,
+    TurnDone,
 )
+from harness.inbox import Inbox
 from harness.lines import summary
 from harness.loops import PERIODS, STOP_AT
 from harness.memory.assemble import fixed_tokens
@@ -73,6 +75,8 @@ class Rebuilt:
     open: tuple[Open, ...]
     stop: str | None
     """Why the model's last message ended."""
+    rested: bool
+    """Its last turn was over, and only what the user says begins another."""
     ended: SessionEnded | None
     """Its last entry, if that is an end."""
 
@@ -117,6 +121,8 @@ class Rebuilder:
         self._stop: str | None = None
         self._marks: dict[int, _Mark] = {}
         """By the number of the checkpoint."""
+        self._inbox = Inbox()
+        self._rested = False
         self._ended: SessionEnded | None = None
 
     def feed(self, record: Record) -> None:
@@ -126,6 +132,7 @@ class Rebuilder:
             self._from = record.ts
         self._until = record.ts
         self._conversation.feed(entry)
+        self._inbox.feed(entry)
         self._ended = entry if isinstance(entry, SessionEnded) else None
         match entry:
             case SessionStarted():
@@ -138,7 +145,12 @@ class Rebuilder:
                 if self._session is not None:
                     self._session.lose_jobs()
             case MessageAdded() if entry.message.role == "assistant":
+                self._rested = False
                 self._reply(entry)
+            case MessageAdded() if entry.prompt is not None:
+                self._rested = False
+            case TurnDone():
+                self._rested = True
             case Compacted() if entry.replies:
                 self._paid(entry.replies, entry.usage, entry.cost_usd)
             case CallIntent():
@@ -154,7 +166,7 @@ class Rebuilder:
                 self._marks[entry.to].restore(self._session)
                 self._intents.clear()
                 self._settled.clear()
-                self._stop = None
+                self._stop, self._rested = None, False
             case ApprovalAsked():
                 self._asked += 1
             case GrantChanged():
@@ -172,6 +184,7 @@ class Rebuilder:
             self._conversation.settle()
             calls = ()
         session.messages, session.memory = self._conversation.messages, self._conversation.memory
+        session.inbox = self._inbox
         self._loops(session)
         spent_s = self._elapsed_s + _seconds(self._from, self._until)
         session.budget.spent_before(self._turns, self._usage, self._cost, spent_s)
@@ -188,6 +201,7 @@ class Rebuilder:
                 Open(call, self._intents.get(call.id)) for call in calls if call.id not in self._settled
             ),
             stop=self._stop,
+            rested=self._rested and not calls,
             ended=self._ended,
         )
 

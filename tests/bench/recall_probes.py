@@ -16,6 +16,7 @@ from harness.approvals.service import Approvals
 from harness.budget import Budget, allowance
 from harness.calls import Devices
 from harness.events import Compacted, Event
+from harness.inbox import Inbox
 from harness.interrupt import Interrupt
 from harness.journal import Journal
 from harness.kernel import Kernel, run_turn
@@ -86,7 +87,7 @@ class Watched:
     inner: ScriptedProvider
     planted: dict[int, Fact]
     """By turn."""
-    interrupt: Interrupt
+    inbox: Inbox
     probes_from: int
     context: str = ""
     turn: int = 0
@@ -97,7 +98,7 @@ class Watched:
         if request.purpose == "turn":
             fact = self.planted.get(self.turn)
             if fact is not None and fact.wish:
-                self.interrupt.steer(fact.wish)
+                self.inbox.feed(self.inbox.entry(fact.wish, "request", "bench"))
             if self.turn == self.probes_from:
                 self.context = "\n".join(_texts(request.messages))
             self.turn += 1
@@ -162,11 +163,10 @@ async def _session(bench: Bench, planted: list[Fact]) -> tuple[list[bool], list[
             async with MemorySandbox(policy=policy, commands={"work": works, "mend": _mends}) as box:
                 recorder = Recorder(journal, events.told)
                 approvals = Approvals(recorder, Grants(recorder), policy.sudo.timeout_s)
-                interrupt = Interrupt()
-                index = Index(journal.directory)
-                devices = Devices(box, policy, recorder, interrupt, approvals, watched=False, archive=index)
-                model = Watched(ScriptedProvider(replies), at, interrupt, turns)
                 session = Session(Budget(allowance(policy.limits)))
+                index = Index(journal.directory)
+                devices = Devices(box, policy, recorder, Interrupt(), approvals, watched=False, archive=index)
+                model = Watched(ScriptedProvider(replies), at, session.inbox, turns)
                 kernel = Kernel(model, devices, lambda usage: 0.0, system_prompt(policy))
                 ended = await run_turn(kernel, session, "Look through the services and mend what is broken.")
         finally:

@@ -81,6 +81,10 @@ class Run:
     box: MemorySandbox
     ended: TurnEnded | None = None
 
+    def steer(self, text: str) -> None:
+        """The user said it, and it was journalled."""
+        self.session.inbox.feed(self.session.inbox.entry(text, "request", "terminal"))
+
     async def turn(self, task: str = "do it") -> TurnEnded:
         self.ended = await run_turn(self.kernel, self.session, task)
         return self.ended

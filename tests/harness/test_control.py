@@ -159,7 +159,7 @@ async def test_a_revoked_grant_no_longer_answers(waiting):
         b'{"op": "answer", "approval": "a1", "granted": "yes"}\n',
         b'{"op": "answer", "approval": "a1", "granted": true, "command": "x"}\n',
         b'{"op": "connect", "port": 0}\n',
-        b'{"op": "approvals"' + b" " * 20_000 + b"}\n",
+        b'{"op": "approvals"' + b" " * 300_000 + b"}\n",
         b"\xff\xfe\n",
     ],
 )

@@ -147,7 +147,7 @@ async def test_a_steering_message_arrives_between_steps_without_stopping_a_comma
     run = make_session([calls(bash("touch marker; sleep 0.3; echo finished")), "As you say."])
     turn = asyncio.create_task(run.turn())
     await begun(run)
-    run.interrupt.steer("rather use tabs")
+    run.steer("rather use tabs")
     await turn
     assert run.results[0].content == "finished\n[exit code 0]"
     assert [message.role for message in run.session.messages] == [
@@ -178,7 +178,7 @@ def _steering_once(run):
 
     async def append_many(entries):
         if any(isinstance(entry, MessageAdded) and entry.message.text == "All done." for entry in entries):
-            run.interrupt.steer("tabs!")
+            run.steer("tabs!")
         return await append(entries)
 
     return append_many
