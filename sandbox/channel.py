@@ -174,7 +174,7 @@ class Channel:
                 await self.drain()
             return await answer.future
         finally:
-            del self._waiters[number]
+            self.forget(number)  # Gone already when the wire is down.
 
     def number(self) -> int:
         """One that no request has had."""

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sandbox import owner
 from sandbox.cache import cache_dir, exclusively
 from sandbox.engine import REMOTE, Engine
 from sandbox.errors import EngineFailed, ImageMissing, SandboxRefused
@@ -26,6 +27,9 @@ FLAGS = "-std=gnu11 -static -Os -s -Wall -Wextra -Werror -fstack-protector-stron
 SCRIPT = f"gcc {FLAGS} -o /tmp/init /source/*.c && base64 /tmp/init"
 HOSTS = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 COMPILE_S = 120.0
+TASK = "usermode.task"
+"""Label of a container that makes something for sessions."""
+TEMPORARY = "usermode-init-"
 
 
 async def init_binary(engine: Engine) -> Path:
@@ -56,10 +60,10 @@ async def compile_init(engine: Engine, sources: dict[str, bytes]) -> bytes:
         image = await engine.image(COMPILER_IMAGE)
     except ImageMissing:
         raise ImageMissing(COMPILER_IMAGE) from None
-    with tempfile.TemporaryDirectory(prefix="usermode-init-") as directory:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as directory:
         await asyncio.to_thread(_lay_out, Path(directory), sources)
         config = _compiler(image.id, directory)
-        code, out, err = await engine.run_once(config, f"usermode-init-{secrets.token_hex(6)}", COMPILE_S)
+        code, out, err = await engine.run_once(config, f"{TEMPORARY}{secrets.token_hex(6)}", COMPILE_S)
     if code != 0:
         complaint = next(
             (line for line in err.decode("utf-8", "replace").splitlines() if "error" in line), ""
@@ -90,6 +94,7 @@ def _digest(sources: dict[str, bytes]) -> str:
 
 def _lay_out(directory: Path, sources: dict[str, bytes]) -> None:
     """The compiler runs as another user, so the temporary directory's 0700 has to open up."""
+    owner.claim(directory)  # For whoever finds it after a kill.
     directory.chmod(0o755)
     for name, content in sources.items():
         (directory / name).write_bytes(content)
@@ -105,7 +110,7 @@ def _compiler(image_id: str, source: str) -> dict[str, Any]:
         "Env": ["PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8"],
         "WorkingDir": "/source",
         "NetworkDisabled": True,
-        "Labels": {"usermode.task": "init"},
+        "Labels": {TASK: "init", owner.OWNER: owner.this_process()},
         "HostConfig": {
             "NetworkMode": "none",
             "CapDrop": ["ALL"],

@@ -12,12 +12,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import owner
 from sandbox.engine import Engine
+from sandbox.initbinary import TASK
+from sandbox.initbinary import TEMPORARY as SOURCES
 from sandbox.lifecycle import RECORD, TEMPORARY, Record
 from sandbox.workspace.quota import mounted_sessions, release
 
@@ -58,8 +60,18 @@ async def reap(
         await engine.remove(facts["Id"])
         (state / RECORD).unlink(missing_ok=True)
         removed.append(Reaped(labels.get(owner.SESSION, ""), "container"))
+    if session is None:
+        removed += [one async for one in _makers(engine)]
     removed += await asyncio.to_thread(lambda: list(_on_the_host(store, session, leased)))
     return removed
+
+
+async def _makers(engine: Engine) -> AsyncIterator[Reaped]:
+    """Containers that were making something for sessions when their harness was killed."""
+    for facts in await engine.containers({TASK: ""}):
+        if not owner.is_alive((facts.get("Labels") or {}).get(owner.OWNER, "")):
+            await engine.remove(facts["Id"])
+            yield Reaped("", "container")
 
 
 def _on_the_host(store: Path, session: str | None, leased: set[Path]) -> Iterator[Reaped]:
@@ -70,7 +82,8 @@ def _on_the_host(store: Path, session: str | None, leased: set[Path]) -> Iterato
             with contextlib.suppress(FileNotFoundError):
                 release(directory)
             yield Reaped(directory.name, "mount")
-    for directory in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*"):
+    temporary = Path(tempfile.gettempdir())
+    for directory in [*temporary.glob(f"{TEMPORARY}*"), *temporary.glob(f"{SOURCES}*")]:
         if session is None and (directory / owner.FILE).exists() and not _in_use(directory):
             with contextlib.suppress(FileNotFoundError):
                 release(directory)

@@ -15,7 +15,7 @@ def gc() -> int:
     store = Store(home())
     removed = asyncio.run(_reap(store))
     for one in removed:
-        say(f"removed {one.what} of session {one.session}")
+        say(f"removed {one.what}" + (f" of session {one.session}" if one.session else ""))
     swept = store.sweep()
     if swept:
         say(f"finished removing {swept} sessions")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import struct
+import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from sandbox import initbinary
+from sandbox import initbinary, owner
 from sandbox.address import EngineAddress
 from sandbox.engine import Engine
 from sandbox.errors import EngineFailed, SandboxRefused
-from sandbox.initbinary import compile_init, init_binary, location
+from sandbox.initbinary import TASK, compile_init, init_binary, location
+from sandbox.reaper import reap
 
 pytestmark = pytest.mark.docker
 HELLO = b'#include "hello.h"\nint main(void) { return HELLO; }\n'
@@ -85,3 +89,35 @@ async def test_an_engine_elsewhere_is_refused() -> None:
 
     with pytest.raises(SandboxRefused, match="remote engines are not supported"):
         await init_binary(cast(Engine, Elsewhere()))
+
+
+COMPILING = """
+import asyncio
+from sandbox import initbinary, owner
+from sandbox.engine import Engine
+initbinary.SCRIPT = "sleep 600"
+async def main():
+    await initbinary.compile_init(await Engine.connect(), {})
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_compilation_leaves_is_removed(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", COMPILING, env=environment)
+
+    async def containers() -> int:
+        found = await engine.containers({TASK: "init"})
+        return sum(f":{child.pid}:" in one["Labels"].get(owner.OWNER, "") for one in found)
+
+    async with asyncio.timeout(30):
+        while not await containers():
+            await asyncio.sleep(0.05)
+    child.kill()
+    await child.wait()
+    assert len(list(tmp_path.iterdir())) == 1
+    await reap(engine, tmp_path / "sessions")
+    assert (await containers(), list(tmp_path.iterdir())) == (0, [])
