@@ -7,7 +7,6 @@ stream in both directions; none is ever held.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import h11
 
@@ -30,9 +29,7 @@ from sandbox.egress.masking import MaskedPeer
 from sandbox.egress.peers import Outside
 from sandbox.egress.report import Spoken, printable
 from sandbox.egress.tunnel import splice
-
-if TYPE_CHECKING:
-    from sandbox.egress.gate import Gate
+from sandbox.egress.warden import Warden
 
 FLUSH_BYTES = 64 << 10
 HUNG_UP_S = 10.0
@@ -50,7 +47,7 @@ _STATUS = {
 }  # fmt: skip
 
 
-async def serve_http(gate: Gate, live: Live, inside: Way | None = None) -> None:
+async def serve_http(gate: Warden, live: Live, inside: Way | None = None) -> None:
     """Answer requests until one side is done; `inside` is the way of the tunnel they come through."""
     while True:
         live.answer = _nothing
@@ -81,7 +78,7 @@ async def serve_http(gate: Gate, live: Live, inside: Way | None = None) -> None:
             return
 
 
-async def _way(gate: Gate, live: Live, request: h11.Request, target: Target) -> tuple[Way, Outside]:
+async def _way(gate: Warden, live: Live, request: h11.Request, target: Target) -> tuple[Way, Outside]:
     """Decide the request, and reach where it goes: by the connection that is open, where it fits."""
     method = request.method.decode("ascii")
     limited = has_request_rules(gate.policy, canonical_host(target.host) or "")
@@ -106,7 +103,7 @@ def _refuse_withheld(secrets: BoundSecrets, host: str, request: h11.Request) -> 
         )
 
 
-def _path_to_send(gate: Gate, way: Way, target: Target) -> bytes:
+def _path_to_send(gate: Warden, way: Way, target: Target) -> bytes:
     # What a rule was matched against is what is sent, so that the server cannot read it differently.
     limited = has_request_rules(gate.policy, way.host)
     path = normal_target(target.path) if limited else target.path

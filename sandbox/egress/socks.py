@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-from typing import TYPE_CHECKING
 
 from sandbox.egress.errors import EgressError, Malformed, Refused, Unreached
 from sandbox.egress.live import HEAD_S, Live
 from sandbox.egress.peers import Guest
 from sandbox.egress.report import printable
-
-if TYPE_CHECKING:
-    from sandbox.egress.gate import Gate
+from sandbox.egress.warden import Warden
 
 VERSION = 5
 _CONNECT, _NO_AUTHENTICATION = 1, 0
@@ -32,7 +29,7 @@ class _Unsupported(Malformed):
         self.code = code
 
 
-async def serve_socks(gate: Gate, live: Live) -> None:
+async def serve_socks(gate: Warden, live: Live) -> None:
     guest = live.guest
     gate.asked_for(live, "socks5", "")
     try:
@@ -50,7 +47,7 @@ async def serve_socks(gate: Gate, live: Live) -> None:
     await gate.tunnel(live, way, reply(0))
 
 
-async def _request(gate: Gate, live: Live) -> tuple[str, int]:
+async def _request(gate: Warden, live: Live) -> tuple[str, int]:
     guest = live.guest
     version, command, reserved, kind = await _take(guest, 4)
     if version != VERSION or reserved != 0:
