@@ -26,7 +26,7 @@ from harness.checkpointing import checkpointing
 from harness.conceal import Concealed
 from harness.control import controlled
 from harness.desk import Desk, Talk, attended
-from harness.egress import Outfit, asker, can_open, opens, outfit, reporter
+from harness.egress import Outfit, gate_of, outfit
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
 from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
@@ -146,12 +146,14 @@ async def run(
                 runtime=options.runtime or policy.container.runtime,
                 workspace=None if options.workspace is None else str(options.workspace),
                 harness_version=harness.__version__,
+                tools=dict(way_out.tools),
+                sentinels=dict(way_out.sentinels),
             ),
             *ignored,
         )
         start = Start(
             options, policy, way_out, provider, price, engine, recorder, interrupt,
-            Session(Budget(allowance(policy.limits))), memory, kept, directory, image,
+            Session(Budget(allowance(policy.limits))), memory, kept, directory, image, image_digest,
         )  # fmt: skip
         return await live(stack, start)
 
@@ -174,6 +176,7 @@ class Start:
     """What was answered for good, earlier."""
     directory: Path
     image: str
+    image_digest: str
     past: Rebuilt | None = None
     """What its journal told, of a session that is taken up again."""
 
@@ -187,19 +190,16 @@ async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
     approvals = Approvals(
         recorder, grants, policy.sudo.timeout_s, prompter=options.prompter, memory=start.memory
     )
-    gate = None
-    if can_open(policy):
-        gate = Gate(
-            policy, ask=asker(approvals, session), report=reporter(recorder),
-            inspection=start.way_out.inspection, tools=start.way_out.tools,
-        )  # fmt: skip
-    grants.on_given, grants.on_end = opens(gate)
+    if session.limits is not None:  # given by the user before the session was left
+        policy = policy.model_copy(update={"limits": session.limits})
+    gate = gate_of(policy, start.way_out, approvals, session, recorder)
     if start.past is not None:
         grants.restore(start.past.grants, start.past.granted)
         approvals.go_on_from(start.past.asked)
     spec = SandboxSpec(
         policy=policy,
         image=start.image,
+        image_digest=start.image_digest,
         workspace=options.workspace,
         state=start.directory,
         session=start.directory.name,

@@ -77,7 +77,7 @@ async def resume(
                 f"usermode rewind {directory.name} --to {number}"
             )
         # What it ran on, as far as that is the host's to give again.
-        policy, way_out = await outfit(past.policy, os.environ)
+        policy, way_out = await outfit(past.policy, os.environ, past.started)
         redactor = journal.redactor = Redactor({**host_secrets(os.environ), **way_out.secrets})
         workspace = None if past.started.workspace is None else Path(past.started.workspace)
         keep_apart(workspace, where)
@@ -112,7 +112,7 @@ async def resume(
         )
         start = Start(
             run, policy, way_out, provider, price, engine, recorder, interrupt,
-            past.session, memory, kept, directory, past.started.image, past,
+            past.session, memory, kept, directory, past.started.image, past.started.image_digest, past,
         )  # fmt: skip
         return await live(stack, start)
 

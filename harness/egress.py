@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from harness.approvals.grants import Grant
 from harness.approvals.petition import network_petition
 from harness.approvals.service import Approvals
-from harness.events import EgressClosed, EgressDecided
+from harness.events import EgressClosed, EgressDecided, SessionStarted
 from harness.outlet import Outlet
 from harness.recorder import Recorder
 from harness.session import Session
 from policies.decide import Decision
 from policies.schema import Policy
+from sandbox.egress import Gate
 from sandbox.egress.inspection import Inspection
 from sandbox.egress.presets import expand
 from sandbox.egress.report import Attempt, Closed, Decided, Report
@@ -42,13 +43,39 @@ class Outfit:
         """Values of the bound secrets, which no record may hold."""
         return {} if self.inspection is None else self.inspection.secrets.values
 
+    @property
+    def sentinels(self) -> Mapping[str, str]:
+        """What stands inside for them."""
+        return {} if self.inspection is None else self.inspection.secrets.environment
 
-async def outfit(policy: Policy, environ: Mapping[str, str]) -> tuple[Policy, Outfit]:
-    """The policy with its presets expanded, and the outfit. SandboxRefused where any of it cannot be had."""
+
+async def outfit(
+    policy: Policy, environ: Mapping[str, str], before: SessionStarted | None = None
+) -> tuple[Policy, Outfit]:
+    """The policy with its presets expanded, and the outfit. SandboxRefused where any of it cannot be had.
+
+    `before` is how a session began that is taken up again: what it was told inside still holds.
+    """
     policy, tools = await expand(policy)
+    sentinels: Mapping[str, str] = {}
+    if before is not None:
+        tools, sentinels = before.tools, before.sentinels
     if policy.network.ca_file is not None:
         upstream(policy.network.ca_file)
-    return policy, Outfit(Inspection(policy, environ) if policy.network.intercept else None, tools)
+    inspection = Inspection(policy, environ, sentinels) if policy.network.intercept else None
+    return policy, Outfit(inspection, tools)
+
+
+def gate_of(
+    policy: Policy, out: Outfit, approvals: Approvals, session: Session, recorder: Recorder
+) -> Gate | None:
+    """The way out, wired to the session's questions, journal and grants; None where none can ever open."""
+    gate = None
+    if can_open(policy):
+        ask, report = asker(approvals, session), reporter(recorder)
+        gate = Gate(policy, ask=ask, report=report, inspection=out.inspection, tools=out.tools)
+    approvals.grants.on_given, approvals.grants.on_end = opens(gate)
+    return gate
 
 
 def reporter(recorder: Recorder) -> Report:

@@ -30,6 +30,10 @@ class SessionStarted(Value):
     runtime: str
     workspace: str | None
     harness_version: str
+    tools: dict[str, str] = Field(default_factory=dict)
+    """Variables by which the policy's presets tell the tools inside what to use."""
+    sentinels: dict[str, str] = Field(default_factory=dict)
+    """What stands inside for bound secrets, by name; worth nothing anywhere else."""
 
 
 class WorkspaceCopied(Value):

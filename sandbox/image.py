@@ -23,6 +23,7 @@ from typing import Literal
 from sandbox.cache import cache_dir, exclusively
 from sandbox.engine import Engine, ImageFacts
 from sandbox.errors import EngineFailed, ImageMissing, SandboxRefused
+from sandbox.reference import split
 
 PARENT = "debian:bookworm-slim"
 PULL_S = 15.0
@@ -82,9 +83,25 @@ def recipes() -> Path:
     return Path(str(resources.files("images")))
 
 
-async def resolve(engine: Engine, reference: str) -> ImageFacts:
-    """The image a reference means now. ImageMissing; SandboxRefused when it is no reference."""
-    return await engine.image(reference)
+async def resolve(engine: Engine, reference: str, digest: str | None = None) -> ImageFacts:
+    """The image a reference means: now, or the one of that digest, whatever the reference has come to mean.
+
+    ImageMissing; SandboxRefused when it is no reference, or that digest is no longer on the engine.
+    """
+    if digest is None:
+        return await engine.image(reference)
+    with contextlib.suppress(ImageMissing):
+        if (found := await engine.image(reference)).digest == digest:
+            return found
+    repository, _ = split(reference)
+    # Its own id, or a registry's digest, under which the engine keeps what a tag was moved away from.
+    for name in (digest, f"{repository}@{digest}"):
+        with contextlib.suppress(ImageMissing):
+            return await engine.image(name)
+    raise SandboxRefused(
+        f"the image {reference} with the digest {digest} is no longer on the engine, whatever that name "
+        "means now; bring it back (from where it was pulled or saved), or begin another session"
+    )
 
 
 async def build(engine: Engine, name: Name, progress: Progress, *, ca: Path | None = None) -> ImageFacts:

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import platformdirs
 from policies import Policy
 from policies.filters import seccomp_profile
 from sandbox import owner
+from sandbox.adjust import adjust
 from sandbox.attach import Attachment
 from sandbox.cache import cache_dir
 from sandbox.channel import Channel
@@ -30,6 +32,7 @@ from sandbox.container import DockerSandbox
 from sandbox.engine import Engine, ImageFacts
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
+from sandbox.image import resolve
 from sandbox.initbinary import init_binary
 from sandbox.posture import expected, verify
 from sandbox.posture.remembered import key
@@ -128,7 +131,7 @@ async def prepare(
             "a sandbox needs an engine on this machine; unset DOCKER_HOST or choose a local context"
         )
     image, init = await asyncio.gather(
-        engine.image(spec.image or policy.container.image), init_binary(engine)
+        resolve(engine, spec.image or policy.container.image, spec.image_digest), init_binary(engine)
     )
     uid, gid = _user(policy, spec.workspace)
     disk = await _provide(spec, state, engine, uid, gid) if storage else None
@@ -196,7 +199,9 @@ async def launch(prepared: Prepared, engine: Engine) -> DockerSandbox:
         with contextlib.suppress(SandboxError):
             await asyncio.shield(engine.remove(container))
         raise
-    record = Record(prepared.policy, prepared.environment, prepared.temporary, left=False)
+    record = Record(
+        prepared.policy, prepared.environment, prepared.temporary, left=False, runtime=prepared.runtime
+    )
     record.save(prepared.state)
     box = _box(record, prepared.state, prepared.host, container, channel, engine)
     try:
@@ -223,6 +228,7 @@ class Record:
     temporary: bool
     left: bool
     """On purpose, by `detach`: no orphan."""
+    runtime: str
 
     def save(self, state: Path) -> None:
         text = json.dumps({**vars(self), "policy": self.policy.model_dump(mode="json")})
@@ -259,8 +265,9 @@ def _box(
     async def lost() -> None:
         await box.close()
 
+    hold = partial(adjust, engine, container) if record.runtime == "runc" else None
     root = RootCommands(engine, container, lost)
-    box = DockerSandbox(container, record.policy, channel, record.environment, ended, detached, root)
+    box = DockerSandbox(container, record.policy, channel, record.environment, ended, detached, hold, root)
     return box
 
 

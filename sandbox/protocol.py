@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Literal, Protocol
 
 from policies import Policy
+from policies.schema import Limits
 
 Stream = Literal["stdout", "stderr"]
 FileKind = Literal["file", "directory", "symlink", "fifo", "socket", "device"]
@@ -37,6 +38,8 @@ class SandboxSpec:
     """Without one there is no way out, whatever the policy allows."""
     reopen: bool = False
     """Work on with the workspace that is in `state` already, as it stands, instead of preparing one."""
+    image_digest: str | None = None
+    """The very image, whatever the reference has come to mean; without one, what it means now."""
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,16 @@ class Sandbox(Protocol):
 
     async def list_dir(self, path: str) -> list[FileStat]:
         """Entries of one directory, sorted by name."""
+
+    @property
+    def adjustable(self) -> frozenset[str]:
+        """Which limits of the policy `adjust` can change while this sandbox runs; none under gVisor."""
+
+    async def adjust(self, limits: Limits) -> None:
+        """Hold it to these from now on, as far as they are `adjustable`; they hold when this returns.
+
+        SandboxRefused when they are not taken: then those of before hold.
+        """
 
     async def detach(self) -> str:
         """Let go of the wire and leave the container running; returns `ref`."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from policies.patterns import host_matches
 from policies.schema import Secret
-from sandbox.egress.masking import Mask, sentinel_for
+from sandbox.egress.masking import Mask, can_stand_for, sentinel_for
 from sandbox.errors import SandboxRefused
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -21,8 +22,16 @@ Headers = Sequence[tuple[bytes, bytes]]
 class BoundSecrets:
     """The secrets of one session. Their values are read once, when it starts."""
 
-    def __init__(self, secrets: Iterable[Secret], environ: Mapping[str, str]) -> None:
-        """SandboxRefused for a variable that is not set, or holds no secret."""
+    def __init__(
+        self,
+        secrets: Iterable[Secret],
+        environ: Mapping[str, str],
+        sentinels: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """SandboxRefused for a variable that is not set, or holds no secret.
+
+        `sentinels` stood inside before, and still do where they fit the values of today.
+        """
         self._values: dict[str, str] = {}
         self._sentinels: dict[str, str] = {}
         self._secrets = {secret.name: secret for secret in secrets}
@@ -38,6 +47,8 @@ class BoundSecrets:
             except ValueError as error:
                 raise SandboxRefused(f"secret {secret.name}, from {source}: {error}") from None
             self._values[secret.name] = environ[source]
+            if can_stand_for(environ[source], before := sentinels.get(secret.name, "")):
+                self._sentinels[secret.name] = before
         self._released = {name for name, secret in self._secrets.items() if not secret.ask}
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 from policies.schema import Policy
 from sandbox.egress import trust
@@ -20,22 +20,22 @@ from sandbox.egress.http import answer, serve_http
 from sandbox.egress.live import Live, Way
 from sandbox.egress.peers import Guest, Upstream
 from sandbox.egress.tls import TlsGuest, TlsUpstream, verified
-
-if TYPE_CHECKING:
-    from sandbox.egress.gate import Gate
+from sandbox.egress.warden import Warden
 
 
 class Inspection:
     """What a session that is looked into has of its own: an authority, its trust, and its secrets."""
 
-    def __init__(self, policy: Policy, environ: Mapping[str, str]) -> None:
-        """SandboxRefused when a secret or a certificate file cannot be had."""
+    def __init__(
+        self, policy: Policy, environ: Mapping[str, str], sentinels: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """SandboxRefused when a secret or a certificate file cannot be had. `sentinels`: of the secrets."""
         self._authority = Authority("gate")
         self._trust = trust.upstream(policy.network.ca_file)
-        self.secrets = BoundSecrets(policy.secrets.bound, environ)
+        self.secrets = BoundSecrets(policy.secrets.bound, environ, sentinels)
         self.bundle = trust.bundle(policy.network.ca_file, self._authority.pem)
 
-    async def carry(self, gate: Gate, live: Live, way: Way) -> None:
+    async def carry(self, gate: Warden, live: Live, way: Way) -> None:
         """Serve the requests of a program that begins TLS for `way`'s host; its first word is unread."""
         guest = TlsGuest(live.guest, self._authority.context(way.host))
         try:

@@ -31,6 +31,12 @@ def sentinel_for(secret: str) -> str:
     return "".join(randomness.choice(_ALPHABET) for _ in secret)
 
 
+def can_stand_for(secret: str, sentinel: str) -> bool:
+    """Whether `sentinel_for` could have made this one."""
+    alike = len(sentinel) == len(secret) and sentinel.isascii() and sentinel.isalnum()
+    return alike and sentinel != secret
+
+
 class Mask:
     """Replaces in a stream of bytes: feed it piece by piece, and flush it at the end."""
 

@@ -69,7 +69,10 @@ def provide_again(
     if mode == "overlay":
         if source is None:
             raise SandboxRefused("workspace mode overlay needs the directory that lies beneath")
-        lay_again(source, session_dir, uid=uid, own=own)
+        rules = policy.workspace
+        lay_again(
+            source, session_dir, exclude=rules.exclude, include=rules.include, uid=uid, gid=gid, own=own
+        )
     elif source is not None and mode == "bind":
         with pinned(source, [session_dir, *own]) as (_, path):
             if path != storage.path:

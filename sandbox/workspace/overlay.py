@@ -32,6 +32,8 @@ _WHITEOUT = stat.S_IFCHR
 """With device number 0: the mark by which an overlay hides a name of the layers below."""
 # Nothing of a layer's own metadata is to steer the kernel, and a copy that was opened for writing is whole.
 _OPTIONS = "nosuid,nodev,noatime,redirect_dir=nofollow,metacopy=off,index=off,xino=off"
+_NAMED = 5
+"""Paths that a refusal names."""
 
 
 def lay_over(
@@ -50,13 +52,9 @@ def lay_over(
     """
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         raise SandboxRefused("workspace mode overlay needs root on Linux; use workspace mode copy")
-    rules = Rules(
-        GitIgnoreSpec.from_lines(exclude) if exclude else None,
-        GitIgnoreSpec.from_lines(include) if include else None,
-    )
     with pinned(source, [session_dir, *own]) as (lower, path):
         top = os.fstat(lower)
-        survey = Survey(FileCopier(rules, top, uid, gid), top)
+        survey = Survey(FileCopier(_rules(exclude, include), top, uid, gid), top)
         survey.directory(lower, "", 0)
         found = survey.found
         for made in (upper_of(session_dir), work_of(session_dir)):
@@ -79,14 +77,87 @@ def lay_over(
     return CopyReport(len(entries), 0, tuple(hidden_paths), rewritten, "overlay")
 
 
-def lay_again(source: Path, session_dir: Path, *, uid: int, own: Sequence[Path] = ()) -> None:
-    """Mount `source` beneath what an earlier container of the session wrote. SandboxRefused as `lay_over`."""
-    if mounts.is_mounted(tree_of(session_dir)):
-        return
+def lay_again(
+    source: Path,
+    session_dir: Path,
+    *,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
+    uid: int,
+    gid: int,
+    own: Sequence[Path] = (),
+) -> None:
+    """Mount `source` beneath what an earlier container of the session wrote.
+
+    SandboxRefused as `lay_over`, and where something lies there by now that the session must not see: what it
+    wrote itself cannot be told from a mark of ours, so nothing more is hidden beneath it.
+    """
     with pinned(source, [session_dir, *own]) as (lower, path):
-        if (found := os.fstat(lower)).st_uid != uid:
-            raise SandboxRefused(f"{path} belongs to user {found.st_uid}, and the session runs as user {uid}")
+        top = os.fstat(lower)
+        if top.st_uid != uid:
+            raise SandboxRefused(f"{path} belongs to user {top.st_uid}, and the session runs as user {uid}")
+        survey = Survey(FileCopier(_rules(exclude, include), top, uid, gid), top)
+        survey.directory(lower, "", 0)
+        found = survey.found
+        with beneath.root(upper_of(session_dir)) as upper:
+            secret = [*(hidden for hidden, _ in found.hidden), *(cleaned.path for cleaned in found.cleaned)]
+            seen = sorted(name for name in secret if not _covered(upper, name))
+        if seen:
+            named = ", ".join(seen[:_NAMED]) + (", …" if len(seen) > _NAMED else "")
+            raise SandboxRefused(
+                f"in {path} lies by now what this session must not see: {named}; move it away while the "
+                "session goes on, or begin another one"
+            )
+        # What was mounted before may be over a directory that stood here then.
+        if mounts.is_mounted(tree_of(session_dir)):
+            mounts.unmount(tree_of(session_dir))
         _mount(session_dir, lower)
+
+
+def _rules(exclude: Sequence[str], include: Sequence[str]) -> Rules:
+    return Rules(
+        GitIgnoreSpec.from_lines(exclude) if exclude else None,
+        GitIgnoreSpec.from_lines(include) if include else None,
+    )
+
+
+def _covered(upper: int, path: str) -> bool:
+    """Whether the upper layer keeps what lies at `path` of the lower one from being seen."""
+    *directories, name = beneath.components(path)
+    here = os.dup(upper)
+    try:
+        for component in directories:
+            status = beneath.look(here, component)
+            if status is None:
+                return False
+            if not stat.S_ISDIR(status.st_mode):
+                return True
+            below = beneath.enter(here, component)
+            os.close(here)
+            here = below
+            if _opaque(here):
+                return True
+        last = beneath.look(here, name)
+        # A directory is merged with one below it, unless it is opaque.
+        return last is not None and (not stat.S_ISDIR(last.st_mode) or _opaque_at(here, name))
+    finally:
+        os.close(here)
+
+
+def _opaque_at(parent: int, name: str) -> bool:
+    here = beneath.enter(parent, name)
+    try:
+        return _opaque(here)
+    finally:
+        os.close(here)
+
+
+def _opaque(directory: int) -> bool:
+    """Whether the kernel shows nothing of the layers below in this directory."""
+    try:
+        return os.getxattr(directory, "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False
 
 
 def _fill(lower: int, upper: int, found: Found) -> None:

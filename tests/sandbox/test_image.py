@@ -156,6 +156,24 @@ async def test_an_authority_goes_in_and_stays_until_another_is_named(tmp_path: P
         assert fake.done != []
 
 
+async def test_the_image_that_a_session_began_with_is_found_whatever_its_name_means_now() -> None:
+    fake = FakeEngine(pulls=True)
+    old, new = (ImageFacts(f"sha256:{one * 64}", f"sha256:{one * 64}", {}) for one in "ab")
+    pulled = ImageFacts(f"sha256:{'c' * 64}", f"sha256:{'d' * 64}", {})
+    engine = cast(Engine, fake)
+    fake.present = {"x/y:1": new, old.id: old, f"x/y@{pulled.digest}": pulled}
+    assert await resolve(engine, "x/y:1") is new
+    assert await resolve(engine, "x/y:1", new.digest) is new
+    assert await resolve(engine, "x/y:1", old.digest) is old
+    assert await resolve(engine, "x/y:1", pulled.digest) is pulled
+    del fake.present["x/y:1"]
+    assert await resolve(engine, "x/y:1", old.digest) is old
+    with pytest.raises(
+        SandboxRefused, match=f"x/y:1 with the digest {new.digest} is no longer on the engine"
+    ):
+        await resolve(engine, "x/y:1", new.digest)
+
+
 def test_the_two_ways_install_the_same_packages() -> None:
     """One list a recipe, read by the Dockerfile and handed to the bootstrap."""
     for name in image.NAMES:

@@ -85,3 +85,14 @@ def test_what_is_missing_or_no_secret_stops_the_start_and_is_not_shown(environ: 
 def test_an_unknown_name_cannot_be_released() -> None:
     with pytest.raises(KeyError):
         bound().release("NOTHING")
+
+
+def test_a_sentinel_of_before_stands_on_where_it_fits() -> None:
+    secret = [Secret(name="TOKEN", host="api.test")]
+    before = bound().environment
+    assert BoundSecrets(secret, {"TOKEN": VALUE}, before).environment == before
+    # Of another length, not a sentinel at all, or the value itself: a new one.
+    for other in ("x", "‹redacted:TOKEN›", "y" * 19 + "!", VALUE):
+        again = BoundSecrets(secret, {"TOKEN": VALUE}, {"TOKEN": other}).environment["TOKEN"]
+        assert again not in (other, VALUE)
+        assert len(again) == len(VALUE)

@@ -17,8 +17,8 @@ from policies.schema import Limits
 from sandbox.errors import SandboxRefused
 from sandbox.workspace import apply, changes, diff_text, discard, mounted_sessions, prepare, release
 from sandbox.workspace.copyin import CopyReport
-from sandbox.workspace.overlay import lay_over
-from sandbox.workspace.quota import Kind, exact_unavailable, storage_of
+from sandbox.workspace.overlay import lay_again, lay_over
+from sandbox.workspace.quota import Kind, exact_unavailable, mount_again, storage_of
 
 pytestmark = pytest.mark.skipif(bool(exact_unavailable()), reason="an overlay is mounted by root, on Linux")
 
@@ -288,3 +288,58 @@ def test_a_survey_that_meets_a_moving_directory_shows_nothing_it_did_not_judge(o
     assert overlay.report.excluded == (("aside/.env", "environment file"),)
     assert not (overlay.tree / "aside" / ".env").exists()
     assert (overlay.tree / "swap").is_symlink()
+
+
+def again(overlay: Overlay, *, exclude: tuple[str, ...] = ()) -> None:
+    """As a session is opened anew whose container went away, mounts left behind or not."""
+    mount_again(overlay.dir)
+    (overlay.dir / "workspace").chmod(0o755)
+    lay_again(overlay.source, overlay.dir, exclude=exclude, uid=UID, gid=GID)
+
+
+@pytest.mark.parametrize("left_mounted", [True, False])
+def test_laid_again_it_is_as_the_session_left_it(over, left_mounted):
+    overlay = over()
+    overlay.sh("echo new > new; rm README; mkdir -p src/sub; mv data.bin src/sub/; rm -rf src/app.py")
+    before = overlay.changed()
+    if not left_mounted:
+        release(overlay.dir)
+    again(overlay)
+    overlay.sh("cat new; test ! -e README; test -e src/sub/data.bin; test ! -e src/app.py")
+    assert overlay.changed() == before
+
+
+def test_a_directory_that_was_exchanged_meanwhile_is_the_one_that_is_seen(over, tmp_path):
+    overlay = over()
+    overlay.source.rename(tmp_path / "elsewhere")
+    overlay.source.mkdir()
+    (overlay.source / "other").write_text("other\n")
+    owned(overlay.source)
+    again(overlay)
+    overlay.sh("test -e other; test ! -e README")
+
+
+@pytest.mark.parametrize("path", [".env", "src/.env", "fresh/id_rsa", ".aws/credentials"])
+def test_what_must_not_be_seen_and_came_later_stands_against_laying_it_again(over, path):  # C18
+    overlay = over()
+    overlay.sh("echo x > src/new")
+    release(overlay.dir)
+    (overlay.source / path).parent.mkdir(exist_ok=True)
+    (overlay.source / path).write_text(KEY)
+    owned(overlay.source)
+    with pytest.raises(SandboxRefused, match=path.split("/")[0]):
+        again(overlay)
+    (overlay.source / path).unlink()
+    if path.startswith(".aws"):
+        (overlay.source / ".aws").rmdir()
+    again(overlay)
+
+
+def test_what_the_session_put_over_a_secret_covers_it(over):
+    (overlay := over()).sh("echo mine > .env; rm -rf src; mkdir src; echo x > src/x")
+    release(overlay.dir)
+    (overlay.source / ".env").write_text("theirs\n")
+    (overlay.source / "src" / ".env").write_text("theirs\n")
+    owned(overlay.source)
+    again(overlay)
+    overlay.sh('test "$(cat .env)" = mine; test ! -e src/.env')
