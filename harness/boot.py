@@ -205,6 +205,7 @@ async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
         session=start.directory.name,
         runtime=options.runtime,
         gate=gate,
+        reopen=start.past is not None and start.past.planted,
     )
     # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
     going = _Live(start, approvals, gate)

@@ -119,9 +119,14 @@ async def resume(
 
 def _refuse_idle(directory: Path, past: Rebuilt) -> None:
     """UsageError for a session that waits for its user. One that only lacks its last entry gets that."""
-    if past.ended is None and not past.rested:
+    if past.planted:
+        how = "was forked at the end of a turn"
+    elif past.ended is not None:
+        how = f"has ended ({past.ended.status})"
+    elif past.rested:
+        how = "is between two turns"
+    else:
         return
-    how = f"has ended ({past.ended.status})" if past.ended is not None else "is between two turns"
     raise UsageError(f"session {directory.name} {how}; say what to do next")
 
 

@@ -280,6 +280,20 @@ def rewind(
 
 
 @app.command()
+def fork(
+    session: Session,
+    at: Annotated[
+        int | None, typer.Option("--at", min=0, help="A checkpoint's number; the latest if not given.")
+    ] = None,
+) -> None:
+    """Make another session of one as it was at a checkpoint: its files, and what was said until then."""
+    with guarded() as leave:
+        from harness.commands.fork import fork as command
+
+        leave(command(session, at))
+
+
+@app.command()
 def kill(session: Session) -> None:
     """End a running session and its container; its changes stay."""
     with guarded() as leave:

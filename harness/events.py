@@ -17,6 +17,28 @@ VERSION = 1
 # --- entries: journalled, in this order of a session's life ---
 
 
+class ForkedFrom(Value):
+    """Of a session that begins with what another one had said and done until a checkpoint."""
+
+    session: str
+    checkpoint: int
+    digest: Annotated[str, VERBATIM]
+    """Of the tree that it began with."""
+    head: Annotated[str, VERBATIM]
+    """Hash of the source's line that tells of the checkpoint."""
+    entries: int
+    """The entries after the first that are the source's; with fewer the fork was never made whole."""
+
+
+class ChildOf(Value):
+    """Of a session that another one started by `spawn`."""
+
+    session: str
+    call_id: Annotated[str, VERBATIM]
+    name: str
+    """What the parent calls it; of a child's child the whole line, `tests/unit`."""
+
+
 class SessionStarted(Value):
     kind: Literal["session_started"] = "session_started"
     session: str
@@ -29,6 +51,8 @@ class SessionStarted(Value):
     image_digest: str
     runtime: str
     workspace: str | None
+    forked: ForkedFrom | None = None
+    parent: ChildOf | None = None
     harness_version: str
     tools: dict[str, str] = Field(default_factory=dict)
     """Variables by which the policy's presets tell the tools inside what to use."""
@@ -205,6 +229,19 @@ class Rewound(Value):
     """Files and links that were written."""
 
 
+class ChildStarted(Value):
+    """A call starts a session of its own, on a snapshot of this one's workspace; written before it exists."""
+
+    kind: Literal["child_started"] = "child_started"
+    name: str
+    session: str
+    call_id: Annotated[str, VERBATIM]
+    children: int
+    """Sessions that it may start in turn: given to it, and gone from what this one may start."""
+    mergeable: bool
+    """Whether what it changes is offered to be taken over."""
+
+
 class PostureMeasured(Value):
     """What probes inside found before anything else ran there. It equals the policy, or nothing starts."""
 
@@ -349,6 +386,7 @@ Entry = (
     | Compacted
     | Checkpointed
     | Rewound
+    | ChildStarted
     | PostureMeasured
     | ApprovalAsked
     | ApprovalAnswered

@@ -18,6 +18,7 @@ from harness.events import (
     CallIntent,
     CallOutcome,
     Checkpointed,
+    ChildStarted,
     Compacted,
     EgressClosed,
     EgressDecided,
@@ -184,6 +185,12 @@ def lines(event: Event) -> Iterator[Line]:
         case SessionStarted():
             yield Line("head", f"session {bounded(event.session)} · model {bounded(event.model)}")
             policy = bounded(str(event.policy.get("name", "?")))
+            if event.forked is not None:
+                source, number = bounded(event.forked.session), event.forked.checkpoint
+                yield Line("head", f"forked from {source} at checkpoint {number}, which follows up to there")
+            if event.parent is not None:
+                name, parent = bounded(event.parent.name), bounded(event.parent.session)
+                yield Line("head", f"child {name} of {parent}")
             yield Line(
                 "head", f"policy {policy} · image {bounded(event.image)} · runtime {bounded(event.runtime)}"
             )
@@ -229,6 +236,8 @@ def lines(event: Event) -> Iterator[Line]:
         case Rewound():
             changed = f"{counted(event.removed, 'name')} taken away, {counted(event.made, 'file')} written"
             yield Line("notice", f"taken back to checkpoint {event.to}: {changed}")
+        case ChildStarted():
+            yield Line("notice", f"  child {bounded(event.name)}: session {bounded(event.session)}")
         case PostureMeasured():
             when = "earlier, of the same parts" if event.cached else f"in {duration(event.duration_s)}"
             yield Line("head", f"posture: {counted(event.probes, 'probe')} inside as configured ({when})")

@@ -47,7 +47,8 @@ class Machine(Protocol):
     def again(self, spec: SandboxSpec, ref: str | None) -> AbstractAsyncContextManager[Opened]:
         """The session's sandbox `ref` if it still runs, else a new one over the workspace as it stands.
 
-        Without a `ref` none was ever opened whole, and all begins anew. What else is left of the session's
+        Without a `ref` none was ever opened whole, and all begins anew, but for a workspace that was made
+        before (`spec.reopen`). What else is left of the session's
         containers is removed: nothing that is on record happened there.
         """
 
@@ -94,11 +95,12 @@ class DockerMachine:
                 else:
                     yield Opened(box, None, how="attached")
                     return
-            if ref is None and spec.state is not None:
+            kept = spec.reopen or ref is not None
+            if not kept and spec.state is not None:
                 # Whatever was copied, nobody worked on it yet.
                 await asyncio.to_thread(remove, spec.state)
-            opened = await stack.enter_async_context(self.open(replace(spec, reopen=ref is not None)))
-            yield opened if ref is None else replace(opened, how="reopened")
+            opened = await stack.enter_async_context(self.open(replace(spec, reopen=kept)))
+            yield replace(opened, how="reopened") if kept else opened
 
     async def changes(self, state: Path) -> int:
         if bound_to(state) is not None or not manifest.exists(state):

@@ -54,6 +54,17 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Child:
+    """A session that a call of this one started."""
+
+    name: str
+    session: str
+    """Its id."""
+    mergeable: bool
+    """Whether what it changed may be taken over."""
+
+
+@dataclass(frozen=True)
 class Tools:
     """What the image has."""
 
@@ -93,6 +104,10 @@ class Session:
     """Whether the workspace may differ from its last checkpoint."""
     limits: Limits | None = None
     """In place of the policy's, once the user gave more."""
+    children: dict[str, Child] = field(default_factory=dict)
+    """By name, those that have ended too."""
+    given: int = 0
+    """Of the sessions that this one may start: those it started, and what it gave them to start."""
     calls: int = 0
     """Calls made so far; the next one's execution id is made from it."""
 

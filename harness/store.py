@@ -31,7 +31,7 @@ _REMOVING = ".removing-"
 # How every line of an assistant's message begins, after the members that differ.
 _TURN = b'"entry":{"kind":"message","message":{"role":"assistant"'
 
-Status = Literal["running", "ended", "interrupted", "empty", "damaged"]
+Status = Literal["running", "ended", "interrupted", "forked", "empty", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class SessionRow:
     id: str
     directory: Path
     status: Status
-    """`interrupted`: not running, and nobody wrote its end; `empty`: nothing was journalled yet."""
+    """`interrupted`: not running, and nobody wrote its end; `forked`: all there is was another session's;
+    `empty`: nothing was journalled yet."""
     ended: str = ""
     """The status of its end: done, failed, budget, …"""
     task: str = ""
@@ -162,7 +163,7 @@ class Store:
             end = last.entry
             known = (end.status, task, model, first.ts, end.turns, end.changes)
             return SessionRow(directory.name, directory, "ended", *known)
-        status = "running" if running else "interrupted"
+        status = "running" if running else "forked" if _only_forked(first, last) else "interrupted"
         return SessionRow(directory.name, directory, status, "", task, model, first.ts, turns)
 
     def remove(self, directory: Path) -> None:
@@ -226,6 +227,12 @@ def _unless_torn(lines: list[bytes]) -> Record | None:
         if exc.unparsable and len(lines) > 1:
             return decode(lines[-2], None)
         raise
+
+
+def _only_forked(first: Record, last: Record | None) -> bool:
+    """Whether nothing was written since the session was made from another one."""
+    forked = first.entry.forked if isinstance(first.entry, SessionStarted) else None
+    return forked is not None and last is not None and last.seq == 1 + forked.entries
 
 
 def _turns(journal: BinaryIO) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.messages import JsonObject
+from harness.messages import JsonObject, Usage
 from harness.session import PlanStep
 from policies.schema import Limits
 from sandbox.protocol import Completed, Rusage
@@ -52,6 +52,19 @@ def plan(arguments: JsonObject) -> tuple[PlanStep, ...]:
 
 def raised(present: Limits, wanted: Mapping[str, Any]) -> Limits:
     return Limits.model_validate({**present.model_dump(), **wanted})
+
+
+def spent_by(details: JsonObject) -> tuple[int, Usage, float | None] | None:
+    """Turns, tokens and dollars (None: unknown) that a child session spent; None where there was none."""
+    spent = details.get("spent")
+    if not isinstance(spent, dict):
+        return None
+    cost = spent.get("cost_usd")
+    return (
+        _number(spent, "turns"),
+        Usage.model_validate(spent.get("usage")),
+        float(cost) if isinstance(cost, int | float) else None,
+    )
 
 
 def _number(details: Mapping[str, Any], name: str) -> int:

@@ -23,6 +23,7 @@ from harness.events import (
     CallIntent,
     CallOutcome,
     Checkpointed,
+    ChildStarted,
     Compacted,
     GrantChanged,
     MessageAdded,
@@ -41,8 +42,8 @@ from harness.memory.rebuild import Rebuild
 from harness.messages import Call, JsonObject, Result, Usage
 from harness.prompt import system_prompt
 from harness.record import Record
-from harness.recovery.details import completed, plan, raised, totals
-from harness.session import FIRST_EXEC_ID, WORKSPACE, Job, Made, PlanStep, Session
+from harness.recovery.details import completed, plan, raised, spent_by, totals
+from harness.session import FIRST_EXEC_ID, WORKSPACE, Child, Job, Made, PlanStep, Session
 from harness.syscalls.table import tool_specs
 from policies.schema import Policy
 
@@ -79,6 +80,11 @@ class Rebuilt:
     """Its last turn was over, and only what the user says begins another."""
     ended: SessionEnded | None
     """Its last entry, if that is an end."""
+
+    @property
+    def planted(self) -> bool:
+        """A fork in which nothing ran yet: its workspace was made with it, and no sandbox has had it."""
+        return self.started.forked is not None and self.ref is None
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,8 @@ class Rebuilder:
         self._inbox = Inbox()
         self._rested = False
         self._ended: SessionEnded | None = None
+        self._copied = 0
+        """Entries that are another session's and still to come."""
 
     def feed(self, record: Record) -> None:
         entry = record.entry
@@ -137,7 +145,8 @@ class Rebuilder:
         match entry:
             case SessionStarted():
                 self._started, self._from = entry, record.ts
-                self._policy = _policy(entry)
+                self._copied = 0 if entry.forked is None else entry.forked.entries
+                self._policy = policy_of(entry)
                 self._session = Session(Budget(allowance(self._policy.limits)))
                 self._conversation.memory.fixed = fixed_tokens(system_prompt(self._policy), tool_specs())
             case SandboxOpened():
@@ -171,12 +180,30 @@ class Rebuilder:
                 self._asked += 1
             case GrantChanged():
                 self._grant(entry)
+            case ChildStarted() if self._session is not None:
+                self._session.children[entry.name] = Child(entry.name, entry.session, entry.mergeable)
+                self._session.given += 1 + entry.children
+        if self._copied and not isinstance(entry, SessionStarted):
+            self._copied -= 1
+            if not self._copied:
+                self._begin_anew(record.ts)
+
+    def _begin_anew(self, ts: str) -> None:
+        """A fork: what was said and done before is another session's, what is spent from here on its own."""
+        assert self._session is not None
+        self._turns, self._usage, self._cost = 0, Usage(), 0.0
+        self._elapsed_s, self._from = 0.0, ts
+        self._session.limits, self._session.given = None, 0
+        self._session.budget = Budget(allowance(self._policy.limits))
+        self._session.lose_jobs()
 
     def rebuilt(self) -> Rebuilt:
         """The session at the last record. JournalError when there is none that can go on."""
         started, session = self._started, self._session
         if started is None or session is None:
             raise JournalError("nothing was journalled of this session yet; start another", code="missing")
+        if self._copied:
+            raise JournalError("this fork was cut short while it was made; make another", code="missing")
         messages = self._conversation.messages
         last = messages[-1] if messages else None
         calls = last.calls if last is not None and last.role == "assistant" else ()
@@ -246,6 +273,8 @@ class Rebuilder:
             present = session.limits or self._policy.limits
             session.limits = raised(present, wanted)
             session.budget.allowed = allowance(session.limits)
+        elif name == "spawn" and (spent := spent_by(details)) is not None:
+            self._paid(*spent)
 
     def _ran(self, session: Session, entry: CallOutcome, intent: CallIntent | None, ts: str) -> None:
         details = entry.details
@@ -290,7 +319,7 @@ class Rebuilder:
                 session.loops.observe(message.calls, results)
 
 
-def _policy(started: SessionStarted) -> Policy:
+def policy_of(started: SessionStarted) -> Policy:
     """Exactly the policy that was decided on, or JournalError."""
     if _digest(started.policy) != started.policy_digest:
         raise JournalError(

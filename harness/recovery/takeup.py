@@ -18,6 +18,11 @@ NEW_BOX = (
     "everything else is as the image has it. Background jobs and running programs have ended."
 )
 
+FORKED = (
+    "[usermode] The session was forked at this point and goes on in a new container: the workspace is as it "
+    "was here, and everything else is as the image has it. Background jobs and running programs have ended."
+)
+
 
 def finished(past: Rebuilt) -> bool:
     """Whether nothing is under way, so that only what the user says makes it go on."""
@@ -42,6 +47,8 @@ async def take_up(kernel: Kernel, past: Rebuilt, how: Literal["new", "attached",
     said: list[str] = []
     if past.started.task and not any(_of_user(one) for one in session.messages):
         said.append(past.started.task)
+    elif past.planted:
+        said.append(FORKED)
     elif session.messages and not attached:
         stands = past.started.workspace is not None and how == "reopened"
         kept = "the workspace is as it was left," if stands else "the workspace is empty,"

@@ -7,6 +7,7 @@ same again finishes it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +68,9 @@ def _as_copied(session_dir: Path, store: Store, target: Checkpoint, fresh: dict[
         return
     known = manifest.load(session_dir)
     applied = manifest.applied_paths(session_dir)
-    first = _files(store, store.load(0), fresh)
+    first = files_of(store, store.load(0), fresh)
     with manifest.AppliedLog(session_dir) as log:
-        for path, node in _files(store, target, fresh).items():
+        for path, node in files_of(store, target, fresh).items():
             base = known.entries.get(path)
             if base is None or base.kind != manifest.FILE or path in applied or first.get(path) != node:
                 continue
@@ -82,7 +83,7 @@ def _as_copied(session_dir: Path, store: Store, target: Checkpoint, fresh: dict[
             )
 
 
-def _files(store: Store, checkpoint: Checkpoint, paths: dict[str, os.stat_result]) -> dict[str, Node]:
+def files_of(store: Store, checkpoint: Checkpoint, paths: Iterable[str]) -> dict[str, Node]:
     """Those of these paths that are files there."""
     found = {}
     trees: dict[str, dict[str, Node]] = {

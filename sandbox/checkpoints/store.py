@@ -17,7 +17,7 @@ from typing import Self
 from sandbox.checkpoints import tree
 from sandbox.checkpoints.errors import CheckpointError, Damaged, TooMuch
 from sandbox.checkpoints.packs import Packs, PackWriter, sweep, sync_directory
-from sandbox.checkpoints.scan import Seen, scan
+from sandbox.checkpoints.scan import Scanned, Seen, scan
 from sandbox.workspace import beneath, layout
 from sandbox.workspace.quota import opened
 
@@ -57,6 +57,11 @@ class Bounds:
     """Besides number 0."""
 
 
+def file_of(store: Path, number: int) -> Path:
+    """The small file that makes a checkpoint; written once, never altered."""
+    return store / f"{number:06}{_SUFFIX}"
+
+
 class Store:
     """Reading: `numbers`, `load`, `packs`. Close it after use."""
 
@@ -90,7 +95,7 @@ class Store:
             raise Damaged(f"checkpoint {number} cannot be read: {error}") from error
 
     def _path(self, number: int) -> Path:
-        return self.directory / f"{number:06}{_SUFFIX}"
+        return file_of(self.directory, number)
 
 
 class Writer(Store):
@@ -116,9 +121,7 @@ class Writer(Store):
         limit = self._bounds.megabytes << 20
         writer = PackWriter(self.packs, limit)
         try:
-            with opened(self._session_dir) as path, beneath.root(path) as top:
-                overlay = path == layout.upper_of(self._session_dir)
-                found = scan(top, writer, self._seen, overlay=overlay, unsettled=unsettled)
+            found = _scanned(self._session_dir, writer, self._seen, unsettled=unsettled)
             same = self.last is not None and self.last.root == found.digest
             before = self.packs.size
             if not same:
@@ -142,11 +145,28 @@ class Writer(Store):
         self._seen = found.top
         return taken
 
-    def adopt(self, other: Store, checkpoint: Checkpoint) -> None:
-        """Take over a checkpoint of another session whose packs were linked into this one's directory."""
-        tree.top(self.packs, checkpoint.root)
-        self._write(checkpoint)
-        self.last = checkpoint
+    def hand_over(self, other: Writer) -> Checkpoint:
+        """The tree as it is now, as the first checkpoint of another session whose store has none yet, but all
+        packs of this one. CheckpointError when it cannot be kept there.
+        """
+        return other.first(self._session_dir, self._seen)
+
+    def first(self, session_dir: Path, seen: Seen | None) -> Checkpoint:
+        """Checkpoint 0, taken of another session's tree; what `seen` knows of that is not read again."""
+        assert self.last is None
+        self._refuse_full_disk()
+        writer = PackWriter(self.packs, self._bounds.megabytes << 20)
+        try:
+            found = _scanned(session_dir, writer, seen, unsettled=False)
+            writer.commit()
+            taken = Checkpoint(0, found.digest.hex(), 0, 0, found.left_out, found.moved)
+            self._write(taken)
+        except OSError as error:
+            raise CheckpointError(f"no snapshot: {error.strerror or error}") from error
+        finally:
+            writer.abort()
+        self.last = taken
+        return taken
 
     def _keep(self, taken: Checkpoint, keep: Container[int]) -> None:
         if self._held([taken]) > self._bounds.megabytes << 20:
@@ -230,3 +250,9 @@ class Writer(Store):
         found = os.statvfs(self.directory)
         if found.f_bavail * found.f_frsize < _HOST_RESERVE:
             raise CheckpointError("no checkpoint: the host's disk is nearly full")
+
+
+def _scanned(session_dir: Path, writer: PackWriter, seen: Seen | None, *, unsettled: bool) -> Scanned:
+    with opened(session_dir) as path, beneath.root(path) as top:
+        overlay = path == layout.upper_of(session_dir)
+        return scan(top, writer, seen, overlay=overlay, unsettled=unsettled)

@@ -97,8 +97,8 @@ def save(session_dir: Path, manifest: Manifest) -> None:
     _sync_directory(session_dir)
 
 
-def load(session_dir: Path) -> Manifest:
-    """The manifest with everything applied since laid over it. FileNotFoundError if nothing was copied in."""
+def load(session_dir: Path, *, applied: bool = True) -> Manifest:
+    """The manifest, with all that was `applied` since laid over it. FileNotFoundError if nothing went in."""
     line, _, body = (session_dir / _NAME).read_bytes().partition(b"\n")
     header = json.loads(line)
     if header["version"] != _VERSION:
@@ -120,11 +120,11 @@ def load(session_dir: Path) -> Manifest:
         excluded=[(path, reason) for path, reason in header["excluded"]],
         mode=header.get("mode", "copy"),
     )
-    for path, applied in _applied(session_dir):
-        if applied is None:
+    for path, entry in _applied(session_dir) if applied else ():
+        if entry is None:
             entries.pop(path, None)
         else:
-            entries[path] = applied
+            entries[path] = entry
     return manifest
 
 

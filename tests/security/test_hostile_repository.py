@@ -147,6 +147,7 @@ ARGV: dict[str, list[list[str]]] = {
     "mem": [[], ["--json"]],
     "resume": [["last"]],
     "rewind": [["last", "--to", "3"]],
+    "fork": [["last"]],
 }
 """How every command is called, in the directory of the repository."""
 

@@ -1,0 +1,87 @@
+"""`usermode fork`: another session that begins as this one was at a checkpoint, with its files and words.
+
+The source is only read, whether it runs or has ended. Its checkpoints are shared, not copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import harness
+from harness.checkpointing import bounds
+from harness.commands.rewind import refuse_bound
+from harness.commands.say import say
+from harness.errors import UsageError
+from harness.forking import History, history
+from harness.journal import Journal
+from harness.reading import read
+from harness.recovery.rebuild import policy_of
+from harness.redact import Redactor, host_secrets
+from harness.store import Store, home
+from policies import Policy
+from sandbox import owner
+from sandbox.checkpoints.errors import CheckpointError
+from sandbox.checkpoints.share import complete, link, plant
+from sandbox.checkpoints.store import Writer
+from sandbox.workspace import manifest
+from sandbox.workspace.quota import remove
+
+
+def fork(reference: str, at: int | None) -> int:
+    store = Store(home())
+    source = store.session(reference)
+    refuse_bound(source)
+    past = history(read(source), at)
+    policy = policy_of(past.started)
+    with _new(store) as directory:
+        try:
+            _share(source, directory, past, policy)
+        except CheckpointError as exc:
+            raise UsageError(f"session {source.name} cannot be forked: {exc}") from exc
+        os.sync()
+        # The commit point: without its journal the directory is no session yet.
+        asyncio.run(_begin(directory, past))
+    say(f"{directory.name}: forked from {source.name} at checkpoint {past.checkpoint.number}")
+    say(f'go on with it: usermode resume {directory.name} "…"')
+    return 0
+
+
+@contextmanager
+def _new(store: Store) -> Iterator[Path]:
+    """A session's directory, which goes again when what is made in it cannot be finished."""
+    directory = store.new_session()
+    try:
+        owner.claim(directory)
+        yield directory
+    except BaseException:
+        remove(directory)
+        shutil.rmtree(directory)
+        raise
+
+
+def _share(source: Path, directory: Path, past: History, policy: Policy) -> None:
+    """The checkpoints that the history tells of, and the workspace as it was at the last of them."""
+    try:
+        known = manifest.load(source, applied=False)
+    except FileNotFoundError:
+        raise CheckpointError("its changes were discarded, or nothing ever went in") from None
+    link(source, directory, past.numbers)
+    with Writer(directory, bounds(policy.limits)) as writer:
+        target = writer.load(past.checkpoint.number)
+        if target.digest != past.checkpoint.digest:
+            raise CheckpointError(f"checkpoint {target.number} is not the one that the journal tells of")
+        complete(writer, target)
+        plant(directory, known, writer, target, policy.limits)
+
+
+async def _begin(directory: Path, past: History) -> None:
+    journal = Journal.create(directory, redactor=Redactor(host_secrets(os.environ)))
+    try:
+        await journal.append_many(past.begin(directory.name, harness.__version__))
+    finally:
+        journal.close()

@@ -1,0 +1,223 @@
+"""`usermode fork` over a real workspace and a real journal; no engine takes part."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+
+import pytest
+import test_rewind
+from test_rewind import Past, _started
+
+from harness.commands.between import between
+from harness.commands.changes import ApplyOptions, diff
+from harness.commands.changes import apply as apply_command
+from harness.commands.fork import fork
+from harness.commands.rewind import rewind
+from harness.errors import JournalError, UsageError
+from harness.events import Checkpointed, GrantChanged, MessageAdded, Rewound, SessionStarted
+from harness.forking import history
+from harness.journal import Journal
+from harness.messages import user
+from harness.reading import read, verify
+from harness.recovery.rebuild import Rebuilder
+from harness.store import Store
+from sandbox import workspace
+from sandbox.checkpoints.errors import CheckpointError
+from sandbox.checkpoints.share import link
+from sandbox.workspace.quota import mounted_sessions
+from tests.sandbox.checkpoints.tree_double import picture
+
+source = test_rewind.past
+
+
+@pytest.fixture
+def forked(source, capsys):
+    """A factory: the session forked of `source` at a checkpoint."""
+    made = []
+
+    def make(at: int | None) -> Past:
+        capsys.readouterr()
+        assert fork(source.directory.name, at) == 0
+        name = capsys.readouterr().out.split(":")[0]
+        made.append(source.directory.parent / name)
+        return Past(made[-1], source.pictures)
+
+    yield make
+    for directory in made:
+        workspace.discard(directory)
+
+
+def seen(session: Past) -> object:
+    with workspace.opened(session.directory) as tree:
+        return picture(tree)
+
+
+def test_it_has_the_files_and_the_conversation_of_that_moment(source, forked):
+    before = picture(source.tree), [record.hash for record in read(source.directory)]
+    fork_of_1 = forked(1)
+    assert seen(fork_of_1) == source.pictures[1]
+    assert fork_of_1.said == ["begin", "answer 0", "go 0"]
+    assert verify(fork_of_1.directory).ok
+    assert (picture(source.tree), [record.hash for record in read(source.directory)]) == before
+    first = next(read(fork_of_1.directory)).entry
+    assert isinstance(first, SessionStarted)
+    assert first.session == fork_of_1.directory.name
+    assert first.forked is not None
+    assert (first.forked.session, first.forked.checkpoint) == (source.directory.name, 1)
+    assert first.forked.head in before[1]
+    row = Store(source.directory.parents[1]).row(fork_of_1.directory)
+    assert (row.status, row.task) == ("forked", "t")
+    assert fork_of_1.directory not in mounted_sessions(source.directory.parent)
+    assert forked(None).said[-1] == "go 2"  # the latest
+
+
+def test_a_running_source_is_only_read(source, forked):
+    journal = Journal.open(source.directory)
+    try:
+        assert seen(forked(2)) == source.pictures[2]
+    finally:
+        journal.close()
+
+
+def test_it_lives_on_when_the_source_is_removed(source, forked):
+    one = forked(2)
+    workspace.discard(source.directory)
+    shutil.rmtree(source.directory)
+    one.rewind(1)
+    assert seen(one) == source.pictures[1]
+    one.rewind(0)
+    assert seen(one) == source.pictures[0]
+    assert one.said == ["begin"]
+    two = fork(one.directory.name, 1)
+    assert two == 0
+
+
+def test_what_is_reviewed_is_what_differs_from_the_users_directory(source, forked, capsys):
+    project = source.directory.parents[2] / "project"
+    one = forked(1)
+    diff(one.directory.name, None)
+    shown = capsys.readouterr().out
+    assert "+turn 1" in shown
+    assert "new1" in shown
+    assert "deep/b.txt" not in shown  # as it was copied in
+    assert re.search("not applied|conflict", shown) is None
+    between(one.directory.name, 0, 1, [], stat=True, json=False)
+    assert "a.txt" in capsys.readouterr().out
+    apply_command(one.directory.name, None, ApplyOptions(False, False, False, False))
+    assert (project / "a.txt").read_text() == "turn 1\n"
+    assert (project / "deep" / "b.txt").exists()
+
+
+def test_at_the_start_there_is_nothing_to_review(forked, capsys):
+    one = forked(0)
+    diff(one.directory.name, None)
+    assert capsys.readouterr().out == "nothing changed\n"
+
+
+def test_what_the_source_applied_since_is_no_licence_to_overwrite_it(source, forked, capsys):
+    apply_command(source.directory.name, None, ApplyOptions(False, False, False, False))
+    one = forked(1)
+    capsys.readouterr()
+    diff(one.directory.name, None)
+    assert "# conflict: was changed in your directory" in capsys.readouterr().out
+
+
+async def test_what_was_spent_and_allowed_stays_with_the_source(tmp_path):
+    started = _started(tmp_path, tmp_path)
+    journal = Journal.create(tmp_path / "a")
+    given = GrantChanged(grant="g1", change="given", what="x", binding="b", scope="session", until=None)
+    await journal.append_many([
+        started, MessageAdded(message=user("hello")), given,
+        Checkpointed(number=0, digest="0" * 64, files=0, bytes=0),
+        MessageAdded(message=user("undone")),
+        Checkpointed(number=1, digest="0" * 64, files=0, bytes=0),
+        Rewound(to=0, digest="0" * 64, removed=0, made=0),
+        MessageAdded(message=user("again")),
+        Checkpointed(number=2, digest="1" * 64, files=0, bytes=0),
+    ])  # fmt: skip
+    journal.close()
+    past = history(read(tmp_path / "a"), 2)
+    assert past.numbers == {0, 2}
+    copied = [entry.message.text for entry in past.entries if isinstance(entry, MessageAdded)]
+    assert copied == ["hello", "again"]
+    assert not any(isinstance(entry, GrantChanged | Rewound) for entry in past.entries)
+    # A checkpoint that was taken back can still be forked, with what was said until then.
+    told = [
+        entry.message.text
+        for entry in history(read(tmp_path / "a"), 1).entries
+        if isinstance(entry, MessageAdded)
+    ]
+    assert told == ["hello", "undone"]
+    whole = Journal.create(tmp_path / "b")
+    records = await whole.append_many(past.begin("b", "0"))
+    whole.close()
+    rebuilder = Rebuilder()
+    for record in records[:-1]:
+        rebuilder.feed(record)
+    with pytest.raises(JournalError, match="cut short"):
+        rebuilder.rebuilt()
+    rebuilder.feed(records[-1])
+    rebuilt = rebuilder.rebuilt()
+    assert rebuilt.planted
+    assert rebuilt.session.budget.turns == 0
+    with pytest.raises(UsageError, match="checkpoint 7"):
+        history(read(tmp_path / "a"), 7)
+
+
+def test_what_cannot_be_made_leaves_nothing(source, monkeypatch):
+    home = source.directory.parents[1]
+    before = Store(home).ids()
+    with pytest.raises(UsageError, match="does not know of checkpoint 9"):
+        fork(source.directory.name, 9)
+    with monkeypatch.context() as broken:
+        broken.setattr("sandbox.checkpoints.restore.Restore._fill", _full)
+        with pytest.raises(UsageError, match="No space left"):
+            fork(source.directory.name, 1)
+    for pack in (source.directory / "checkpoints").glob("*.pack"):
+        pack.unlink()
+    with pytest.raises(UsageError, match="missing"):
+        fork(source.directory.name, 1)
+    assert Store(home).ids() == before
+
+
+def _full(*arguments: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_packs_that_are_collected_meanwhile_are_found_again(source, tmp_path, monkeypatch):
+    store = source.directory / "checkpoints"
+    real = os.link
+    moved = []
+
+    def collected(path, target, **options):
+        if not moved and str(path).endswith(".pack"):
+            moved.append(path)
+            path.rename(store / "ffffffff.pack")
+        real(path, target, **options)
+
+    monkeypatch.setattr("os.link", collected)
+    target = tmp_path / "other"
+    target.mkdir()
+    link(source.directory, target, [0, 1])
+    assert (target / "checkpoints" / "ffffffff.pack").exists()
+    monkeypatch.setattr("os.link", lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError()))
+    with pytest.raises(CheckpointError, match="being collected"):
+        link(source.directory, target, [0])
+
+
+def test_a_session_on_the_users_own_directory_cannot_be_forked(source):
+    (source.directory / "workspace.bound").write_bytes(b"/somewhere")
+    with pytest.raises(UsageError, match="your own directory"):
+        fork(source.directory.name, 1)
+    (source.directory / "workspace.bound").unlink()
+
+
+def test_going_back_in_a_fork_leaves_the_source_alone(source, forked):
+    one = forked(3)
+    rewind(one.directory.name, 1)
+    assert seen(one) == source.pictures[1]
+    assert picture(source.tree) == source.pictures[3]
+    source.rewind(2)
+    assert seen(one) == source.pictures[1]
