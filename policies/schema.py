@@ -188,6 +188,21 @@ class Secrets(Frozen):
     bound: tuple[Secret, ...] = ()
 
 
+class Ceilings(Frozen):
+    """The limits that may be asked for, each up to a value; without one the user alone decides how far."""
+
+    command_s: Seconds | None = None
+    yield_s: Seconds | None = None
+    session_s: Seconds | None = None
+    turns: Positive | None = None
+    tokens: Positive | None = None
+    cost_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    egress_mb: Megabytes | None = None
+    cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
+    memory_mb: Annotated[int, Field(ge=16, le=16 << 20)] | None = None
+    pids: Annotated[int, Field(ge=16, le=65_536)] | None = None
+
+
 class Sudo(Frozen):
     """What the model may ask the user for. Whatever is not named cannot be asked for."""
 
@@ -196,6 +211,7 @@ class Sudo(Frozen):
     """A question that nobody answers for this long is answered no."""
     host_paths: tuple[PathGlob, ...] = ()
     """Host files and directories the model may ask to be given a copy of."""
+    limits: Ceilings = Ceilings()
 
 
 class When(Frozen):

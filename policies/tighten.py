@@ -12,7 +12,7 @@ from typing import Any
 
 from policies.errors import printable
 from policies.patterns import entry_covers
-from policies.schema import Policy
+from policies.schema import Ceilings, Policy
 
 _SAFEST_FIRST: Mapping[str, tuple[object, ...]] = {
     "network.ask": (False, True),
@@ -69,7 +69,13 @@ def _tighter(key: str, ours: Any, theirs: Any, ignored: list[str]) -> Any:
             refuse(theirs)
             return ours
         return theirs
-    if key.startswith("limits.") or key == "sudo.timeout_s":
+    if isinstance(ours, Ceilings):
+        fields = {
+            field: _tighter(f"{key}.{field}", getattr(ours, field), getattr(theirs, field), ignored)
+            for field in sorted(theirs.model_fields_set)
+        }
+        return ours.model_copy(update=fields)
+    if key.startswith(("limits.", "sudo.limits.")) or key == "sudo.timeout_s":
         if theirs is None or (ours is not None and theirs > ours):
             if theirs != ours:
                 refuse("no limit" if theirs is None else theirs)

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from policies import Policy
+from policies.schema import Limits
+from sandbox.adjust import ADJUSTABLE, ReadFile
 from sandbox.calls import Call
 from sandbox.channel import Channel, Fault
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
@@ -42,6 +44,8 @@ class DockerSandbox:
     ended: Callable[[], Awaitable[None]]
     """Removes the container and lets go of what belongs to it."""
     detached: Callable[[], Awaitable[None]]
+    hold: Callable[[Limits, ReadFile], Awaitable[None]] | None = None
+    """Changes the container's bounds; None where they are fixed."""
     root: RootCommands | None = None
     """Who runs root commands; None where nobody can."""
     copy_report: CopyReport | None = None
@@ -310,6 +314,18 @@ class DockerSandbox:
 
     async def list_dir(self, path: str) -> list[FileStat]:
         return await self._files.list(path)
+
+    # --- bounds ---
+
+    @property
+    def adjustable(self) -> frozenset[str]:
+        return frozenset() if self.hold is None else ADJUSTABLE
+
+    async def adjust(self, limits: Limits) -> None:
+        self._standing()
+        if self.hold is None:
+            raise SandboxRefused("the limits of a container under gVisor are fixed while it runs")
+        await self.hold(limits, self.read_file)
 
     # --- the end ---
 

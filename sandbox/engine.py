@@ -110,6 +110,16 @@ class Engine:
         """SandboxRefused with the engine's sentence when the container cannot be started as configured."""
         await self._call(lambda client: client.start(container), refusal=True)
 
+    async def update(self, container: str, resources: Mapping[str, int]) -> None:
+        """Other bounds for a container that runs; SandboxRefused when it keeps those it has."""
+
+        def work(client: Any) -> None:
+            # The SDK's own method has no word for the number of processes.
+            url = client._url("/containers/{0}/update", container)
+            client._result(client._post_json(url, data=dict(resources)), json=True)
+
+        await self._call(work, refusal=True)
+
     async def prepare_exec(self, container: str, argv: Sequence[str]) -> str:
         """Ready a program to be started beside what runs in a container, as root: for our own init alone.
         The id is for `Attachment.open_exec`.

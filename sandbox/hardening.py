@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from policies import Policy
-from policies.schema import Capability
+from policies.schema import Capability, Limits
 from sandbox.errors import SandboxRefused
 
 INIT = "/.usermode/init"
@@ -94,7 +94,7 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
         "OpenStdin": True,
         # True would close the wire for good when the harness lets go of it once.
         "StdinOnce": False,
-        "HostConfig": {**_isolation(spec), **_limits(spec.policy), **_mounts(spec, uid, gid)},
+        "HostConfig": {**_isolation(spec), **_limits(spec.policy.limits), **_mounts(spec, uid, gid)},
     }
 
 
@@ -141,8 +141,8 @@ def _isolation(spec: ContainerSpec) -> dict[str, Any]:
     }
 
 
-def _limits(policy: Policy) -> dict[str, Any]:
-    limits = policy.limits
+def resources(limits: Limits) -> dict[str, int]:
+    """What the engine can also change while a container runs."""
     memory = limits.memory_mb << 20
     return {
         "Memory": memory,
@@ -152,6 +152,12 @@ def _limits(policy: Policy) -> dict[str, Any]:
         # A quota, since the engine refuses a number of CPUs larger than the machine has.
         "CpuPeriod": CPU_PERIOD_US,
         "CpuQuota": max(1000, round(limits.cpus * CPU_PERIOD_US)),
+    }
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    return {
+        **resources(limits),
         "OomScoreAdj": OOM_SCORE,
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},

@@ -103,6 +103,14 @@ OnOutput = Callable[[str, int], None]
 """Told the last output of a running command, and the bytes it has written in all."""
 
 
+Announce = Callable[[str, str | None, str], Awaitable[None]]
+"""Writes down what a file is about to become: its path, digest now (empty: none, None: unknown), digest then."""
+
+
+async def unannounced(path: str, before: str | None, after: str) -> None:
+    """Where nothing is to survive."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a handler works with."""
@@ -124,6 +132,8 @@ class Context:
     """Directories of the host of which nothing is ever copied in."""
     archive: Index | None = None
     """The pages of the session's journal."""
+    announce: Announce = unannounced
+    """Awaited before a file is replaced."""
     on_output: OnOutput | None = None
     """None when nobody watches."""
 

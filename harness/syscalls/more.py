@@ -1,4 +1,8 @@
-"""`sudo` for higher limits: what a running session can be given more of, at once."""
+"""`sudo` for higher limits: what a running session can be given more of, at once.
+
+Memory, processes and processors are the container's, which the engine changes while it runs; the rest is
+counted on the host. Disks, open files and all that is not named here is fixed when a session begins.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,11 @@ from harness.approvals.petition import Petition
 from harness.budget import allowance
 from harness.syscalls.base import Context, Outcome, Refused
 from harness.syscalls.consent import consent
-from policies.schema import Limits
+from policies.schema import Ceilings, Limits
+from sandbox.errors import SandboxRefused
 
-CAN_RISE = ("command_s", "yield_s", "turns", "tokens", "cost_usd", "session_s", "egress_mb")
-"""The others are built into the running container."""
+CAN_RISE = tuple(Ceilings.model_fields)
+CONTAINER = frozenset({"memory_mb", "pids", "cpus"})
 
 
 async def limits(context: Context, wanted: Mapping[str, float], reason: str) -> Outcome:
@@ -30,6 +35,11 @@ async def limits(context: Context, wanted: Mapping[str, float], reason: str) -> 
         bound={"limits": dict(wanted)},
     )
     await consent(context, petition)
+    if not CONTAINER.isdisjoint(wanted):
+        try:
+            await context.sandbox.adjust(higher)
+        except SandboxRefused as exc:
+            raise Refused("failed", f"the user said yes, and {exc}; nothing has changed") from exc
     context.session.limits = higher
     context.session.budget.allowed = allowance(higher)
     if "egress_mb" in wanted and context.outlet is not None:
@@ -52,9 +62,16 @@ def _checked(context: Context, present: Limits, wanted: Mapping[str, float]) -> 
                 f"limits: {name[:50]!r} cannot be raised in a running session; these can: "
                 f"{', '.join(CAN_RISE)}",
             )
+        if name in CONTAINER - context.sandbox.adjustable:
+            text = f"limits: {name} is fixed while this sandbox runs: gVisor can be given no more of it"
+            raise Refused("bad_arguments", text)
         now = getattr(present, name)
         if now is None or not value > now:
             raise Refused("bad_arguments", f"limits: {name} is {now or 'without limit'} already")
+        most = getattr(context.policy.sudo.limits, name)
+        if most is not None and value > most:
+            text = f"denied: policy {context.policy.name} lets {name} be asked for up to {most:,g}"
+            raise Refused("denied", f"{text} (sudo.limits). Nobody was asked.")
     if "egress_mb" in wanted and context.outlet is None:
         raise Refused("bad_arguments", "limits: this session has no way out, so egress_mb means nothing")
     try:

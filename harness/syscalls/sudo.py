@@ -51,7 +51,8 @@ class Sudo(Arguments):
         None, max_length=4096, description="With host_path: where to, below /workspace or /tmp."
     )
     limits: dict[str, float] | None = Field(
-        None, description="Limits to raise, by name: command_s, yield_s, turns, tokens, session_s, …"
+        None,
+        description="Limits to raise, by name: command_s, turns, tokens, session_s, memory_mb, pids, …",
     )
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ from pydantic import Field
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, resolve
 from harness.syscalls.edit import Replacement, apply
 from harness.syscalls.faults import told
+from sandbox.errors import SandboxError
+from sandbox.protocol import Sandbox
 
 
 class Write(Arguments):
@@ -35,6 +37,7 @@ async def write(context: Context, arguments: Write) -> Outcome:
     path = resolve(arguments.path, context.cwd)
     data = _encoded(arguments.content, "content")
     with told(path):
+        await context.announce(path, await digest_of(context.sandbox, path), _digest(data))
         await context.sandbox.write_file(path, data, parents=True)
     return Outcome(
         f"wrote {len(data):,} bytes to {path}",
@@ -51,6 +54,7 @@ async def edit(context: Context, arguments: Edit) -> Outcome:
     with told(path):
         before = await context.sandbox.read_file(path)
         edited = await asyncio.to_thread(apply, before, arguments.edits)
+        await context.announce(path, _digest(before), _digest(edited.data))
         # Compare and swap: whoever wrote meanwhile, a job perhaps, is not overwritten.
         await context.sandbox.write_file(path, edited.data, expect=_digest(before))
     places = ", ".join(str(line) for line in edited.lines[:20]) + (", …" if len(edited.lines) > 20 else "")
@@ -66,6 +70,18 @@ async def edit(context: Context, arguments: Edit) -> Outcome:
             "sha256_before": _digest(before),
         },
     )
+
+
+async def digest_of(box: Sandbox, path: str) -> str | None:
+    """SHA-256 of what a file holds now; empty when there is none, None when it cannot be read."""
+    try:
+        return _digest(await box.read_file(path))
+    except SandboxError:
+        raise
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError):
+        return None
 
 
 def _encoded(text: str, where: str) -> bytes:

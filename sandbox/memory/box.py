@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from policies.schema import Policy
+from policies.schema import Limits, Policy
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT
 from sandbox.memory.files import FileTree, Node, Program, failure
@@ -58,6 +58,8 @@ class MemorySandbox:
 
     def __post_init__(self) -> None:
         self.ref = f"memory:{secrets.token_hex(8)}"
+        self.limits = self.policy.limits
+        """What it would hold its commands to, had it anything to hold them with."""
         self.tree = FileTree()
         self.network = Network()
         self.system = System(self.tree)
@@ -211,6 +213,14 @@ class MemorySandbox:
                 self.tree.create(directory, Node("directory", 0o755))
 
     # ---- life ----
+
+    @property
+    def adjustable(self) -> frozenset[str]:
+        return frozenset({"memory_mb", "pids", "cpus"})
+
+    async def adjust(self, limits: Limits) -> None:
+        self._check()
+        self.limits = limits
 
     async def detach(self) -> str:
         """The commands go on; until `attach` nothing can be asked of the box."""

@@ -159,13 +159,18 @@ def limits(want: Expected, found: Answers) -> Iterator[str]:
     for name, number in (("Max core file size", 0), ("Max open files", want.open_files)):
         if rows.get(name) != [str(number)] * 2:
             yield f"{name} is {' '.join(rows.get(name, ['not told']))}, not {number}"
-    if want.runtime != "runc":  # they hold gVisor's process from outside, and cannot be seen inside
-        return
-    yield from _limit("memory", known.MEMORY, {str(want.memory_bytes)}, found)
+    if want.runtime == "runc":  # they hold gVisor's process from outside, and cannot be seen inside
+        yield from bounds((want.memory_bytes, want.pids, want.cpu_quota_us), found)
+
+
+def bounds(want: tuple[int, int, int], found: Answers) -> Iterator[str]:
+    """Of memory in bytes, processes, and the quota of CPU time in microseconds."""
+    memory, pids, quota = (str(number) for number in want)
+    yield from _limit("memory", known.MEMORY, {memory}, found)
     # Swap is beside the memory in one version and within it in the other; a kernel without has no file.
-    yield from _limit("swap", known.SWAP, {"0", str(want.memory_bytes)}, found, needed=False)
-    yield from _limit("pids", known.PIDS, {str(want.pids)}, found)
-    yield from _limit("cpu quota", known.CPU, {str(want.cpu_quota_us)}, found)
+    yield from _limit("swap", known.SWAP, {"0", memory}, found, needed=False)
+    yield from _limit("pids", known.PIDS, {pids}, found)
+    yield from _limit("cpu quota", known.CPU, {quota}, found)
 
 
 def _limit(

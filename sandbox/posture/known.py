@@ -35,5 +35,6 @@ MEMORY = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 SWAP = ("/sys/fs/cgroup/memory.swap.max", "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
 PIDS = ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max")
 CPU = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+BOUNDS = (*MEMORY, *SWAP, *PIDS, *CPU)
 ROOTS_OWN = ("/dev", "/sys/fs/cgroup")
 """Places of root's own, in memory, that nothing reads."""

@@ -13,7 +13,9 @@ from harness.egress import can_open, opens
 from harness.events import ApprovalAnswered, ApprovalAsked
 from harness.syscalls.host_path import take
 from policies import load
-from policies.schema import Container, Limits, Network, Policy, Rule, Secret, Secrets, Sudo, When
+from policies.schema import Ceilings, Container, Limits, Network, Policy, Rule, Secret, Secrets, Sudo, When
+from sandbox.errors import SandboxRefused
+from sandbox.memory import MemorySandbox
 
 SECRET = Secret(name="TOKEN", host="api.example.org", ask=True)
 
@@ -287,8 +289,11 @@ async def test_more_time_is_given_to_a_session_that_runs(asking):
     [
         {},
         {"turns": 1},
-        {"memory_mb": 100_000},
-        {"pids": 60_000},
+        {"memory_mb": 2048},
+        {"memory_mb": 4096.5},
+        {"pids": 100_000},
+        {"workspace_mb": 100_000},
+        {"open_files": 60_000},
         {"cost_usd": 5},
         {"turns": 10**15},
         {"__class__": 5},
@@ -300,6 +305,69 @@ async def test_a_limit_that_cannot_rise_is_no_question(asking, limits):
     assert run.results[0].error == "bad_arguments"
     assert person.asked == []
     assert run.session.limits is None
+
+
+async def test_the_container_is_given_what_was_said_yes_to_and_nothing_else(asking):
+    run, _, person = asking(
+        calls(sudo(limits={"memory_mb": 4096, "pids": 600})),
+        policy=policy_with(memory_mb=300, pids=64, cpus=1),
+    )
+    held = []
+
+    async def adjust(limits):
+        held.append((limits.memory_mb, limits.pids, limits.cpus))
+
+    run.box.adjust = adjust
+    await run.turn()
+    assert dict(person.asked[0].facts) == {"memory_mb": "300 now, 4,096 then", "pids": "64 now, 600 then"}
+    assert person.asked[0].bound == {"limits": {"memory_mb": 4096, "pids": 600}}
+    assert held == [(4096, 600, 1)]
+    assert (run.session.limits.memory_mb, run.session.limits.pids) == (4096, 600)
+    assert run.kinds()[2:6] == ["intent:sudo", "approval_asked", "approval_answered", "outcome:sudo"]
+
+
+async def test_a_no_leaves_the_container_as_it_is(asking):
+    run, _, _ = asking(calls(sudo(limits={"memory_mb": 4096})), says=(NO,))
+    await run.turn()
+    assert run.results[0].error == "denied"
+    assert (run.box.limits, run.session.limits) == (run.box.policy.limits, None)
+
+
+async def test_what_the_engine_does_not_take_is_not_given(asking):
+    run, _, _ = asking(calls(sudo(limits={"memory_mb": 4096, "turns": 900})), calls(bash("echo on")))
+
+    async def adjust(limits):
+        raise SandboxRefused("the engine refused the container: no")
+
+    run.box.adjust = adjust
+    await run.turn()
+    assert run.results[0].error == "failed"
+    assert "nothing has changed" in run.results[0].content
+    assert (run.results[1].error, run.session.limits) == (None, None)
+
+
+async def test_on_gvisor_the_containers_own_limits_are_refused_by_name(asking, monkeypatch):
+    monkeypatch.setattr(MemorySandbox, "adjustable", frozenset())
+    run, _, person = asking(calls(sudo(limits={"turns": 900, "memory_mb": 4096})))
+    await run.turn()
+    assert run.results[0].error == "bad_arguments"
+    assert "memory_mb" in run.results[0].content
+    assert "gVisor" in run.results[0].content
+    assert (person.asked, run.session.limits) == ([], None)
+
+
+async def test_no_more_is_asked_for_than_the_policy_lets(asking):
+    ceilings = Sudo(limits=Ceilings(memory_mb=4096, turns=300))
+    run, _, person = asking(
+        calls(
+            sudo(limits={"memory_mb": 4097}), sudo(limits={"turns": 301}), sudo(limits={"memory_mb": 4096})
+        ),
+        policy=policy(sudo=ceilings),
+    )
+    await run.turn()
+    assert [result.error for result in run.results] == ["denied", "denied", None]
+    assert "sudo.limits" in run.results[0].content
+    assert len(person.asked) == 1
 
 
 @pytest.fixture

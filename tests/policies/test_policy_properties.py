@@ -13,7 +13,7 @@ from policies.decide import Decision, Request, decide
 from policies.egress import decide_connection
 from policies.explain import explain, explain_connection
 from policies.load import over
-from policies.schema import Container, Limits, Network, Rule, Secrets, Sudo, When, Workspace
+from policies.schema import Ceilings, Container, Limits, Network, Rule, Secrets, Sudo, When, Workspace
 from policies.tighten import tighten
 
 RANK = {"allow": 0, "ask": 1, "deny": 2}
@@ -105,6 +105,7 @@ POLICIES = st.builds(
         may_ask=some(st.sampled_from(["network", "root", "host_path"])),
         timeout_s=st.sampled_from([1.0, 300.0]),
         host_paths=some(st.sampled_from(["/srv/a", "/srv/**"])),
+        limits=st.builds(Ceilings, pids=st.sampled_from([None, 100, 4000])),
     ),
 )
 
@@ -180,6 +181,7 @@ def test_a_projects_file_widens_no_setting(base: Policy, project: Policy) -> Non
     ):
         assert set(theirs) <= set(ours_)
     assert policy.sudo.timeout_s <= base.sudo.timeout_s
+    assert base.sudo.limits.pids is None or (policy.sudo.limits.pids or 10**6) <= base.sudo.limits.pids
     assert policy.network.intercept == base.network.intercept
     assert policy.limits.memory_mb <= base.limits.memory_mb
 

@@ -6,7 +6,7 @@ from policies import Policy, load
 from policies.decide import Request, decide
 from policies.egress import decide_connection
 from policies.load import PROJECT_FILE, load_project
-from policies.schema import Container, Limits, Network, Rule, Secret, Secrets, Sudo, Workspace
+from policies.schema import Ceilings, Container, Limits, Network, Rule, Secret, Secrets, Sudo, Workspace
 from policies.tighten import Tightened, tighten
 
 WIDE = Policy(
@@ -137,7 +137,12 @@ WIDE_TABLES = {
     ),
     "workspace": Workspace(mode="overlay"),
     "container": Container(require_runtime="runc"),
-    "sudo": Sudo(may_ask=("network", "root"), timeout_s=100, host_paths=("/srv/**", "/data/x")),
+    "sudo": Sudo(
+        may_ask=("network", "root"),
+        timeout_s=100,
+        host_paths=("/srv/**", "/data/x"),
+        limits=Ceilings(memory_mb=2000),
+    ),
     "secrets": Secrets(bound=(Secret(name="T", host="a.test"),)),
 }
 
@@ -154,6 +159,7 @@ WIDE_TABLES = {
         ("[sudo]\ntimeout_s = 5.0\n", "sudo", "timeout_s", 5.0),
         ("[sudo]\nhost_paths = ['/data/x']\n", "sudo", "host_paths", ("/data/x",)),
         ("[limits]\nconnections = 1\negress_mb = 1\n", "limits", "egress_mb", 1),
+        ("[sudo.limits]\nmemory_mb = 1000\n", "sudo", "limits", Ceilings(memory_mb=1000)),
     ],
 )
 def test_each_newer_setting_can_be_tightened(tightened, text, table, field, value):
@@ -175,6 +181,7 @@ def test_each_newer_setting_can_be_tightened(tightened, text, table, field, valu
         ("[sudo]\nhost_paths = ['/srv/ssh']\n", "sudo.host_paths: /srv/ssh"),
         ("[[secrets.bound]]\nname = 'T'\nhost = 'evil.test'\n", "secrets.bound"),
         ("[limits]\ningress_mb = 999999\n", "limits.ingress_mb: 999999"),
+        ("[sudo.limits]\nmemory_mb = 2001\n", "sudo.limits.memory_mb: 2001"),
     ],
 )
 def test_no_newer_setting_can_be_loosened(tightened, text, key):
