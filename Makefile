@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz walls engine images clean
+.PHONY: help demo demo-crash test check bench soak fuzz walls engine images clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: images ## an agent mends a real bug, contained (MODEL=provider:model plays it live, BASE_URL=… names its service)
 	@PYTHON=$(BIN)/python docs/demo/run $(MODEL)
+
+demo-crash: images ## a harness is killed in the middle of a command; the session goes on, and nothing happens twice
+	@PYTHON=$(BIN)/python docs/demo/crash
 
 test: images ## everything that is promised, tried (GVISOR=1: contract and attacks on gVisor, too)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -22,6 +25,10 @@ check: $(BIN)/.made ## lint, format and types
 
 bench: images ## the numbers, each beside what it is compared with
 	@$(BIN)/python -m tests.bench
+
+soak: images ## sessions killed at random until KILLS (1000) are reached: nothing lost, nothing twice, nothing left
+	@mkdir -p build
+	@$(BIN)/python -m tests.soak --kills $(or $(KILLS),1000) --log build/soak.jsonl --json build/soak.json
 
 fuzz: images ## both ends of the wire against hostile bytes
 	@$(BIN)/python -m tests.fuzz
