@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.approvals.call import about_call
 from harness.approvals.service import Approval, Approvals
 from harness.checkpointing import Checkpointer
-from harness.events import CallIntent, CallOutcome, CallOutput, CallStarted
+from harness.events import CallIntent, CallOutcome, CallOutput, CallStarted, FileAhead
 from harness.interrupt import Interrupt
 from harness.lines import summary
 from harness.memory.index import Index
@@ -184,6 +184,10 @@ async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Ou
     def on_output(tail: str, total: int) -> None:
         devices.recorder.emit(CallOutput(call_id=call.id, tail=tail, total_bytes=total))
 
+    async def announce(path: str, before: str | None, after: str) -> None:
+        ahead = FileAhead(call_id=call.id, path=path, before=before, after=after)
+        await devices.recorder.record(ahead)
+
     context = Context(
         session=session,
         sandbox=devices.sandbox,
@@ -196,6 +200,7 @@ async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Ou
         outlet=devices.outlet,
         keep_out=devices.keep_out,
         archive=devices.archive,
+        announce=announce,
         on_output=on_output if devices.watched else None,
     )
     try:

@@ -130,6 +130,20 @@ class CallIntent(Value):
     rule: str = ""
 
 
+class FileAhead(Value):
+    """What a call is about to make of a file: written once that is known, and before it is done.
+
+    The file itself then tells a resumed session whether it was.
+    """
+
+    kind: Literal["file_ahead"] = "file_ahead"
+    call_id: Annotated[str, VERBATIM]
+    path: str
+    before: Annotated[str, VERBATIM] | None
+    """SHA-256 of what it holds; empty where there is none, None where that cannot be read."""
+    after: Annotated[str, VERBATIM]
+
+
 class CallOutcome(Value):
     """Written after the effect, before the sandbox's own record of it is released."""
 
@@ -345,8 +359,8 @@ class OpenCall(Value):
     call_id: Annotated[str, VERBATIM]
     name: str
     fate: Literal["adopted", "reattached", "again", "not_run", "unknown"]
-    """Its result was there; it still runs; it changes nothing and is done again; it never began; or nobody
-    knows."""
+    """Its result was there; it still runs; it changes nothing (or nothing of it was done) and is done again;
+    it never began; or nobody knows."""
 
 
 class TakenUp(Value):
@@ -380,6 +394,7 @@ Entry = (
     | PromptDropped
     | TurnDone
     | CallIntent
+    | FileAhead
     | CallOutcome
     | Notice
     | PagesEvicted

@@ -25,6 +25,7 @@ from harness.events import (
     Checkpointed,
     ChildStarted,
     Compacted,
+    FileAhead,
     GrantChanged,
     MessageAdded,
     Resumed,
@@ -55,6 +56,10 @@ class Open:
     call: Call
     intent: CallIntent | None
     """Without one nothing of it has happened."""
+    ahead: FileAhead | None = None
+    """Without one it has changed no file by itself."""
+    found: str | None = None
+    """What the next call found that file to hold (SHA-256); None when nobody has looked since."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class Rebuilder:
         self._granted = self._asked = 0
         self._ref: str | None = None
         self._intents: dict[str, CallIntent] = {}
+        self._aheads: dict[str, FileAhead] = {}
         self._settled: dict[str, Result] = {}
         self._stop: str | None = None
         self._marks: dict[int, _Mark] = {}
@@ -165,6 +171,9 @@ class Rebuilder:
             case CallIntent():
                 self._intents[entry.call.id] = entry
                 self._made(entry)
+            case FileAhead():
+                self._aheads.pop(entry.call_id, None)
+                self._aheads[entry.call_id] = entry
             case CallOutcome():
                 self._settled[entry.result.call_id] = entry.result
                 self._learn(entry, record.ts)
@@ -174,6 +183,7 @@ class Rebuilder:
                 # What was spent, allowed and numbered since stays; what was said, planned and run does not.
                 self._marks[entry.to].restore(self._session)
                 self._intents.clear()
+                self._aheads.clear()
                 self._settled.clear()
                 self._stop, self._rested = None, False
             case ApprovalAsked():
@@ -224,16 +234,24 @@ class Rebuilder:
             asked=self._asked,
             ref=self._ref,
             settled=dict(self._settled) if calls else {},
-            open=tuple(
-                Open(call, self._intents.get(call.id)) for call in calls if call.id not in self._settled
-            ),
+            open=tuple(self._open(call) for call in calls if call.id not in self._settled),
             stop=self._stop,
             rested=self._rested and not calls,
             ended=self._ended,
         )
 
+    def _open(self, call: Call) -> Open:
+        ahead = self._aheads.get(call.id)
+        found = None
+        if ahead is not None:
+            # Calls that write one file run one after the other, in this order.
+            rest = itertools.dropwhile(lambda one: one is not ahead, self._aheads.values())
+            found = next((one.before for one in rest if one is not ahead and one.path == ahead.path), None)
+        return Open(call, self._intents.get(call.id), ahead, found)
+
     def _reply(self, entry: MessageAdded) -> None:
         self._intents.clear()
+        self._aheads.clear()
         self._settled.clear()
         self._stop = entry.stop
         if entry.usage is None:

@@ -12,22 +12,20 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from typing import Any, Literal
 
 from harness.calls import Devices, Prepared, carry_out, refused
-from harness.events import OpenCall
+from harness.events import FileAhead, OpenCall
 from harness.messages import Result
 from harness.recovery.rebuild import Open
 from harness.scheduler import Work, run_together
 from harness.session import Session
 from harness.syscalls.arguments import fetch
-from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall, resolve
+from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
 from harness.syscalls.bash import Bash, rejoin
 from harness.syscalls.table import TABLE
-from harness.syscalls.write import Write
+from harness.syscalls.write import Edit, Write, digest_of
 from policies.decide import Decision
-from sandbox.errors import SandboxError
 from sandbox.protocol import Sandbox
 
 GONE = "unknown: the harness ended while this ran and its sandbox is gone; check before repeating"
@@ -53,9 +51,9 @@ class Found:
         return OpenCall(call_id=self.open.call.id, name=self.open.call.name, fate=self.fate)
 
 
-async def look(calls: Sequence[Open], box: Sandbox, session: Session, *, attached: bool) -> list[Found]:
+async def look(calls: Sequence[Open], box: Sandbox, *, attached: bool) -> list[Found]:
     """What became of the announced ones; the others have not happened. Changes nothing. SandboxError."""
-    found = [await _look(one, box, session, attached) for one in calls if one.intent is not None]
+    found = [await _look(one, box, attached) for one in calls if one.intent is not None]
     # What was redacted in the journal is another call now, which nobody made.
     kept = [
         replace(one, fate="not_run") if one.fate == "again" and _redacted(one.open) else one for one in found
@@ -67,7 +65,7 @@ def _redacted(one: Open) -> bool:
     return REDACTED in json.dumps([one.call.arguments, one.call.malformed], ensure_ascii=False)
 
 
-async def _look(one: Open, box: Sandbox, session: Session, attached: bool) -> Found:
+async def _look(one: Open, box: Sandbox, attached: bool) -> Found:
     assert one.intent is not None
     if one.intent.exec_id is None:
         return Found(one, "again")  # It was refused, and will be for the same reason.
@@ -80,8 +78,8 @@ async def _look(one: Open, box: Sandbox, session: Session, attached: bool) -> Fo
     fate: Fate = "unknown"
     if isinstance(arguments, Bash) and attached:
         fate = await _of_command(box, one.intent.exec_id)
-    elif isinstance(arguments, Write) and await _written(box, session, arguments):
-        fate = "adopted"
+    elif isinstance(arguments, Write | Edit):
+        fate = await _of_file(box, one)
     return Found(one, fate, row, arguments)
 
 
@@ -92,15 +90,19 @@ async def _of_command(box: Sandbox, exec_id: str) -> Fate:
         return "not_run"
 
 
-async def _written(box: Sandbox, session: Session, arguments: Write) -> bool:
-    """Whether the file holds what was to be written: then it makes no difference who wrote it."""
-    try:
-        data = await box.read_file(resolve(arguments.path, session.cwd))
-        return sha256(data).digest() == sha256(arguments.content.encode()).digest()
-    except SandboxError:
-        raise
-    except (OSError, ValueError, Refused):
-        return False
+async def _of_file(box: Sandbox, one: Open) -> Fate:
+    """By what the file holds: then it makes no difference who wrote it."""
+    ahead = one.ahead
+    if ahead is None:
+        return "again"  # It was not yet known what to write.
+    if REDACTED in ahead.path:
+        return "unknown"
+    found = await digest_of(box, ahead.path) if one.found is None else one.found
+    if found is None:
+        return "unknown"
+    if found == ahead.after:
+        return "adopted"
+    return "again" if found == ahead.before else "unknown"
 
 
 async def reconcile(
@@ -150,8 +152,9 @@ def _handler(one: Found, attached: bool) -> Callable[[Context, Any], Awaitable[O
     match one.fate, one.arguments:
         case (("adopted" | "reattached"), Bash()):
             return rejoin
-        case "adopted", Write() as arguments:
-            return partial(_say, _wrote(arguments))
+        case "adopted", Write() | Edit():
+            assert one.open.ahead is not None
+            return partial(_say, _wrote(one.open.ahead))
         case "not_run", _:
             return partial(_say, Outcome(NOT_RUN, "not_run"))
     return partial(_say, Outcome(UNSEEN if attached else GONE, "unknown"))
@@ -161,10 +164,9 @@ async def _say(outcome: Outcome, context: Context, arguments: Any) -> Outcome:
     return outcome
 
 
-def _wrote(arguments: Write) -> Outcome:
-    data = arguments.content.encode()
+def _wrote(ahead: FileAhead) -> Outcome:
     return Outcome(
-        f"{arguments.path} holds these {len(data):,} bytes; the harness ended while they were written",
+        f"done: {ahead.path} holds what this call was to write; the harness ended while it was written",
         None,
-        {"path": arguments.path, "bytes": len(data), "sha256": sha256(data).hexdigest()},
+        {"path": ahead.path, "sha256": ahead.after},
     )

@@ -38,7 +38,7 @@ async def take_up(kernel: Kernel, past: Rebuilt, how: Literal["new", "attached",
     attached = how == "attached"
     if not attached:
         session.lose_jobs()
-    found = await look(past.open, devices.sandbox, session, attached=attached)
+    found = await look(past.open, devices.sandbox, attached=attached)
     await devices.recorder.record(TakenUp(sandbox=how, calls=tuple(one.entry for one in found)))
 
     async def settle() -> Mapping[str, Result]:

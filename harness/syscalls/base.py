@@ -104,7 +104,7 @@ OnOutput = Callable[[str, int], None]
 
 
 Announce = Callable[[str, str | None, str], Awaitable[None]]
-"""Writes down what a file is about to become: its path, digest now (empty: none, None: unknown), digest then."""
+"""Writes down what a file is about to become: path, digest now ("" for none, None unknown), digest then."""
 
 
 async def unannounced(path: str, before: str | None, after: str) -> None:

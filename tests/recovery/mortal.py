@@ -32,6 +32,8 @@ class Died(BaseException):
 
 
 class Life:
+    """Ends at a step, named or counted."""
+
     def __init__(self, dies_at=None):
         self.steps = 0
         self.dies_at = dies_at
@@ -43,7 +45,7 @@ class Life:
             raise Died(name)
         self.steps += 1
         self.trail.append(name)
-        if self.steps == self.dies_at:
+        if self.dies_at in (self.steps, name):
             self.dead = True
             raise Died(name)
 
