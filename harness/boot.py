@@ -285,7 +285,8 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             stand = Stand()
         async with attended(desk, talk):
             turn = await take_turns(kernel, start.session, desk, stand)
-    if turn.status == "done" and live.approvals.refused is not None:
+    # Who leaves a chat passes no judgement on what was asked in it.
+    if turn.status == "done" and not desk.left and live.approvals.refused is not None:
         return _End("refused", ApprovalRefused.exit_code, f"{turn.reason}, but {live.approvals.refused}")
     codes = {"done": 0, "failed": 1, "interrupted": INTERRUPTED}
     return _End(turn.status, codes[turn.status], turn.reason)

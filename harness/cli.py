@@ -130,6 +130,84 @@ def shell(
 
 
 @app.command()
+def chat(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Directory to work on a copy of; this one if not given.")
+    ] = None,
+    model: Model = "",
+    policy: PolicyName = "dev",
+    no_workspace: NoWorkspace = False,
+    workspace_mode: WorkspaceMode = None,
+    image: Image = None,
+    runtime: Runtime = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="Where the model's service answers.")
+    ] = None,
+    json: Json = False,
+    resume: Annotated[
+        str | None, typer.Option("--resume", help="Go on with this session, as it was begun.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", help="US dollars, for the whole session.")
+    ] = None,
+) -> None:
+    """Talk with a contained session, also while it works; /help in it lists commands."""
+    with guarded() as leave:
+        from harness.commands import chat as command
+        from harness.commands.place import Said, place
+
+        if resume is not None:
+            said = (directory, workspace_mode, image, runtime, max_cost)
+            leave(command.resume(resume, said, model, base_url=base_url, json=json))
+        where = place(
+            Said(policy, directory, no_workspace, image, runtime, workspace_mode), cost_usd=max_cost
+        )
+        leave(command.chat(where, model, base_url=base_url, json=json))
+
+
+@app.command()
+def say(
+    session: Session,
+    text: Annotated[str, typer.Argument(help="What to say, in words; `-` reads it from standard input.")],
+    following: Annotated[
+        bool, typer.Option("--next", help="As the beginning of a turn of its own, after this one.")
+    ] = False,
+) -> None:
+    """Say something to a running session; without --next the model reads it before its next step."""
+    with guarded() as leave:
+        from harness.commands import inbox as command
+
+        leave(command.say_to(session, text, following=following))
+
+
+@app.command()
+def queue(
+    session: Session = "last",
+    drop: Annotated[str | None, typer.Option("--drop", help="Take this prompt back, e.g. q1.")] = None,
+    json: Json = False,
+) -> None:
+    """List what was said to a session and the model has not read, or take it back."""
+    with guarded() as leave:
+        from harness.commands import inbox as command
+
+        leave(command.queue(session, drop, json=json))
+
+
+@app.command()
+def cancel(
+    session: Session,
+    call: Annotated[
+        str | None, typer.Argument(help="A call's id, as `usermode log` shows it; the turn if not given.")
+    ] = None,
+) -> None:
+    """Stop one call of a running session, or its turn; what it did so far is kept."""
+    with guarded() as leave:
+        from harness.commands import inbox as command
+
+        leave(command.cancel(session, call))
+
+
+@app.command()
 def resume(
     session: Session = "last",
     message: Annotated[

@@ -66,8 +66,9 @@ class Desk:
         return True
 
     def cancel_turn(self) -> bool:
-        """False when there is none."""
+        """False when there is none. What waits already is held back with it."""
         if self.busy:
+            self.held = True
             self._interrupt.cancel_turn()
         return self.busy
 

@@ -14,6 +14,8 @@ from harness.messages import VERBATIM, Call, JsonObject, Message, Result, Usage,
 
 VERSION = 1
 
+PROMPT_NAME = "^q[1-9][0-9]{0,8}$"
+
 # --- entries: journalled, in this order of a session's life ---
 
 
@@ -86,7 +88,7 @@ class MessageAdded(Value):
     usage: Usage | None = None
     stop: str | None = None
     cost_usd: float | None = None
-    prompt: Annotated[str, VERBATIM] | None = None
+    prompt: Annotated[str, VERBATIM, Field(pattern=PROMPT_NAME)] | None = None
     """The prompt that waited and is this message; from here on it waits no longer."""
 
 
@@ -94,7 +96,7 @@ class PromptQueued(Value):
     """Something the user said that the model has not read yet. Once this is written it will be, once."""
 
     kind: Literal["prompt_queued"] = "prompt_queued"
-    prompt: Annotated[str, VERBATIM, Field(pattern="^q[1-9][0-9]{0,8}$")]
+    prompt: Annotated[str, VERBATIM, Field(pattern=PROMPT_NAME)]
     """Its name in this session, e.g. `q1`."""
     when: Literal["request", "turn"]
     """Before the model's next request (steering), or as the beginning of a turn (follow-up)."""

@@ -56,11 +56,16 @@ class Inbox:
         match entry:
             case PromptQueued():
                 self._waiting[entry.prompt] = Prompt(entry.prompt, entry.when, entry.text)
-                self._last = max(self._last, int(entry.prompt[1:]))
+                self._count(entry.prompt)
             case PromptDropped():
                 self.take(entry.prompt)
             case MessageAdded() if entry.prompt is not None:
                 self.take(entry.prompt)
+                self._count(entry.prompt)
             case Rewound():
                 # The user took back what was said since, and that is what waits.
                 self._waiting.clear()
+
+    def _count(self, name: str) -> None:
+        """A fork, too, gives no name that its beginning holds already."""
+        self._last = max(self._last, int(name[1:]))

@@ -42,7 +42,7 @@ async def take_turns(kernel: Kernel, session: Session, desk: Desk, stand: Stand)
         return LEFT if desk.left else ended
     while True:
         ended = await _taken(kernel, desk, turn)
-        if interrupt.cause is not None:
+        if interrupt.cause is not None and not desk.attended:
             # Who stopped the turn did not ask for the next one.
             desk.held = True
         if not await _more(session, desk):

@@ -19,13 +19,20 @@ BELOW = {
 HOMES = {
     "docker": ["sandbox/engine.py"],
     "rich": ["harness/console.py"],
-    "prompt_toolkit": ["harness/console.py"],
+    "prompt_toolkit": ["harness/editor.py"],
     "typer": ["harness/cli.py"],
     "anthropic": ["harness/providers/anthropic*.py"],
     "openai": ["harness/providers/openai*.py"],
 }
 """Where alone a library may be imported, at the top or inside a function."""
-FRONT = {"harness.cli", "harness.console", "harness.commands", "harness.boot", "harness.__main__"}
+FRONT = {
+    "harness.cli",
+    "harness.console",
+    "harness.editor",
+    "harness.commands",
+    "harness.boot",
+    "harness.__main__",
+}
 """What knows the screen or wires everything: the rest of the harness is handed what it needs."""
 SEAMS = {"harness.providers.base", "harness.providers.retry"}
 """What of the providers the kernel may know: the contract and its retry, no provider."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 
 from harness.approval_prompt import TerminalPrompter, new_mark
@@ -26,11 +26,12 @@ TASK_BYTES = 1 << 20
 """Longest task read from standard input."""
 
 
+NO_MODEL = "no model: say --model provider:model or set USERMODE_MODEL (see `usermode run --help`)"
+
+
 def run(task: str, model: str, place: Place, *, base_url: str | None, json: bool) -> int:
     if not model:
-        raise UsageError(
-            "no model: say --model provider:model or set USERMODE_MODEL (see `usermode run --help`)"
-        )
+        raise UsageError(NO_MODEL)
     options = RunOptions(
         task=_task(task),
         model=model,
@@ -63,8 +64,19 @@ def attended(
                 )
             )
     watch = Watch(view, Interrupt(), quiet=json)
+    return shown(start(watch, prompter), watch, view, (watch.stop_turn,), json)
+
+
+def shown(
+    running: Coroutine[None, None, SessionEnded],
+    watch: Watch,
+    view: View,
+    steps: Sequence[Callable[[], None]],
+    json: bool,
+) -> int:
+    """The same, with what each Ctrl-C does before one leaves at once."""
     try:
-        ended = asyncio.run(_attended(start(watch, prompter), watch))
+        ended = asyncio.run(_attended(running, watch, steps))
     finally:
         view.close()
     if watch.lost:
@@ -98,6 +110,12 @@ class Watch:
         self.session: str | None = None
         """Its id, once it is known."""
         self.lost = False
+        self.stop: Callable[[], object] = interrupt.cancel_turn
+        """Ends the session in good order."""
+        self.press: Callable[[], None] = lambda: None
+        """As Ctrl-C does."""
+        self.calm: Callable[[], None] = lambda: None
+        """The next Ctrl-C is the first again."""
         self._view = view
 
     def __call__(self, event: Event) -> None:
@@ -110,7 +128,11 @@ class Watch:
         except BrokenPipeError:
             self.lost = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            self.interrupt.cancel_turn()
+            self.stop()
+
+    def stop_turn(self) -> None:
+        self.tell("stopping the turn; Ctrl-C again leaves at once")
+        self.interrupt.cancel_turn()
 
     def tell(self, text: str) -> None:
         """Say something that is no part of the session: never between the events a program reads."""
@@ -120,11 +142,15 @@ class Watch:
             self(Notice(level="info", code="interrupt", text=text))
 
 
-async def _attended(running: Coroutine[None, None, SessionEnded], watch: Watch) -> SessionEnded | None:
+async def _attended(
+    running: Coroutine[None, None, SessionEnded], watch: Watch, steps: Sequence[Callable[[], None]]
+) -> SessionEnded | None:
     """The session under the user's signals; None when it was left at once."""
     loop = asyncio.get_running_loop()
     session = asyncio.ensure_future(running)
-    with _Signals(loop, watch, session.cancel):
+    signals = _Signals(loop, steps, session.cancel)
+    watch.press, watch.calm = signals.press, signals.calm
+    with signals:
         try:
             return await session
         except asyncio.CancelledError:
@@ -134,17 +160,23 @@ async def _attended(running: Coroutine[None, None, SessionEnded], watch: Watch) 
 
 
 class _Signals:
-    """Ctrl-C once stops the turn; again, or SIGTERM or SIGHUP, leaves; a third time does not even wait.
+    """Each Ctrl-C takes the next of the steps; after them, or with SIGTERM or SIGHUP, one leaves at once, and
+    one more does not even wait.
 
     Leaving still removes the container: the session's task is cancelled and cleans up as it unwinds.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, watch: Watch, leave: Callable[[], object]) -> None:
-        self._loop, self._watch, self._leave = loop, watch, leave
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        steps: Sequence[Callable[[], None]],
+        leave: Callable[[], object],
+    ) -> None:
+        self._loop, self._steps, self._leave = loop, steps, leave
         self._pressed = 0
 
     def __enter__(self) -> None:
-        self._loop.add_signal_handler(signal.SIGINT, self._press)
+        self._loop.add_signal_handler(signal.SIGINT, self.press)
         for number in (signal.SIGTERM, signal.SIGHUP):
             self._loop.add_signal_handler(number, self._end)
 
@@ -152,17 +184,18 @@ class _Signals:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
 
-    def _press(self) -> None:
-        if self._pressed == 0:
-            self._pressed = 1
-            self._watch.tell("stopping the turn; Ctrl-C again leaves at once")
-            self._watch.interrupt.cancel_turn()
+    def press(self) -> None:
+        if self._pressed < len(self._steps):
+            self._pressed += 1
+            self._steps[self._pressed - 1]()
         else:
             self._end()
 
+    def calm(self) -> None:
+        self._pressed = 0
+
     def _end(self) -> None:
-        self._pressed += 1
-        if self._pressed > 2:
+        if self._pressed > len(self._steps):
             os._exit(INTERRUPTED)
-        self._pressed = 2
+        self._pressed = len(self._steps) + 1
         self._leave()

@@ -35,6 +35,7 @@ class Life:
     """Ends at a step, named or counted."""
 
     def __init__(self, dies_at=None):
+        """`dies_at` is the number of a step, or how one is called: then the first of that name."""
         self.steps = 0
         self.dies_at = dies_at
         self.dead = False
@@ -127,9 +128,11 @@ def install(monkeypatch, world):
 class World:
     """What outlives a harness: the home on the disk, and the container with what runs in it."""
 
-    def __init__(self, tmp_path, replies):
+    def __init__(self, tmp_path, replies, talk=None):
         self.home = tmp_path / "home"
         self.replies = replies
+        self.talk = talk
+        """What is said while the first harness runs, if anything is; then there is no task."""
         self.ran = {}
         """How often each command had its effect, counted by the guest."""
         self.requests = []
@@ -189,7 +192,8 @@ class World:
     async def start(self, dies_at=None):
         """Run the session; None when its harness died."""
         self.life = Life(dies_at)
-        options = RunOptions(task=TASK, policy=self.policy, **self._given())
+        task = TASK if self.talk is None else ""
+        options = RunOptions(task=task, policy=self.policy, talk=self.talk, **self._given())
         return await _lived(run(options, lambda event: None, Interrupt(), machine=self.machine))
 
     async def resume(self, dies_at=None, message=""):

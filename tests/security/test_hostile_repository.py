@@ -146,6 +146,10 @@ ARGV: dict[str, list[list[str]]] = {
     "policy distrust": [[]],
     "mem": [[], ["--json"]],
     "resume": [["last"]],
+    "chat": [["--model", "scripted:/nonexistent"]],
+    "say": [["last", "x"]],
+    "queue": [[], ["--drop", "q1"]],
+    "cancel": [["last"]],
     "rewind": [["last", "--to", "3"]],
     "fork": [["last"]],
 }
