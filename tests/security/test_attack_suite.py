@@ -36,8 +36,8 @@ async def engine():
 
 
 @pytest.mark.docker
-async def test_nothing_gets_out_of_a_strict_session_and_much_out_of_a_plain_container(engine: Engine):
-    spec = SandboxSpec(policy=load("strict"))
+async def test_nothing_gets_out_of_a_strict_session_and_much_out_of_a_plain_container(engine, runtime):
+    spec = SandboxSpec(policy=load("strict"), runtime=runtime)
     here = {one.id: one async for one in attack(spec, engine)}
     there = {one.id: one async for one in attack(spec, engine, baseline=True)}
     assert {one.id: one.evidence for one in here.values() if one.outcome in ("breached", "failed")} == {}
@@ -51,16 +51,16 @@ async def test_nothing_gets_out_of_a_strict_session_and_much_out_of_a_plain_cont
 
 
 @pytest.mark.docker
-async def test_root_inside_gets_no_further(engine: Engine):
+async def test_root_inside_gets_no_further(engine, runtime):
     cases = [case for case in CASES if case.id.startswith(("A", "P"))]
-    async with session(SandboxSpec(policy=load("eval")), engine) as target:
+    async with session(SandboxSpec(policy=load("eval"), runtime=runtime), engine) as target:
         results = [await tried(case, target) for case in cases]
     assert [one for one in results if one.outcome in ("breached", "failed")] == []
 
 
 @pytest.mark.docker
-async def test_an_attack_that_goes_wrong_is_not_a_wall_that_held(engine: Engine):
-    async with session(SandboxSpec(policy=load("strict")), engine) as target:
+async def test_an_attack_that_goes_wrong_is_not_a_wall_that_held(engine, runtime):
+    async with session(SandboxSpec(policy=load("strict"), runtime=runtime), engine) as target:
         with pytest.raises(Failed, match="ZeroDivisionError"):
             await Program("1 / 0")(target)
         assert await Program("tried('all is well', opened, '/dev/null')")(target) == ["all is well"]
@@ -69,8 +69,8 @@ async def test_an_attack_that_goes_wrong_is_not_a_wall_that_held(engine: Engine)
 
 
 @pytest.mark.docker
-async def test_a_plain_container_is_what_the_engine_gives(engine: Engine):
-    async with plain(SandboxSpec(policy=load("strict")), engine) as target:
+async def test_a_plain_container_is_what_the_engine_gives(engine, runtime):
+    async with plain(SandboxSpec(policy=load("strict"), runtime=runtime), engine) as target:
         facts = await engine.inspect(target.box.ref)
     host = facts["HostConfig"]
     assert (host["Privileged"], host["ReadonlyRootfs"], host["CapDrop"], host["CapAdd"]) == (
