@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Literal
 
 import harness
-from harness.approvals.grants import Grants
 from harness.approvals.petition import Petition, Prompter
 from harness.approvals.remembered import Remembered
 from harness.approvals.service import Approvals
+from harness.asking import approvals_of, gate_of, listen
 from harness.budget import Budget, allowance
 from harness.calls import Devices
 from harness.checkpointing import checkpointing
 from harness.conceal import Concealed
-from harness.control import controlled
 from harness.desk import Desk, Talk, attended
-from harness.egress import Outfit, gate_of, outfit
+from harness.egress import Outfit, outfit
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
-from harness.events import Event, Notice, SandboxOpened, SessionEnded, SessionStarted
+from harness.events import Event, SandboxOpened, SessionEnded, SessionStarted
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
 from harness.interrupt import Interrupt
 from harness.journal import Journal
@@ -52,7 +51,7 @@ from policies.load import digest
 from policies.schema import Policy
 from sandbox.egress import Gate
 from sandbox.errors import SandboxError
-from sandbox.protocol import Sandbox, SandboxSpec
+from sandbox.protocol import SandboxSpec
 
 Status = Literal[
     "done", "failed", "refused", "budget", "provider", "sandbox", "journal", "interrupted", "killed"
@@ -185,16 +184,12 @@ async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
     """From the open journal to the session's last entry."""
     policy, session, recorder, options = start.policy, start.session, start.recorder, start.options
     # Questions to the user, the answers that stand, and the way out that some of them open.
-    grants = Grants(recorder)
-    stack.callback(grants.close)
-    approvals = Approvals(
-        recorder, grants, policy.sudo.timeout_s, prompter=options.prompter, memory=start.memory
-    )
+    approvals = approvals_of(stack, policy, recorder, prompter=options.prompter, memory=start.memory)
     if session.limits is not None:  # given by the user before the session was left
         policy = policy.model_copy(update={"limits": session.limits})
     gate = gate_of(policy, start.way_out, approvals, session, recorder)
     if start.past is not None:
-        grants.restore(start.past.grants, start.past.granted)
+        approvals.grants.restore(start.past.grants, start.past.granted)
         approvals.go_on_from(start.past.asked)
     spec = SandboxSpec(
         policy=policy,
@@ -262,7 +257,7 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             await live.approvals.grants.give(petition, "always")
         talk = start.options.talk
         desk = Desk(start.session.inbox, start.recorder, interrupt, attended=talk is not None)
-        await _listen(stack, live, directory, opened.sandbox, desk)
+        await listen(stack, directory, live.approvals, opened.sandbox, start.recorder, desk)
         checkpoints = await stack.enter_async_context(checkpointing(directory, spec.policy.limits))
         devices = Devices(
             sandbox=opened.sandbox,
@@ -290,15 +285,6 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
         return _End("refused", ApprovalRefused.exit_code, f"{turn.reason}, but {live.approvals.refused}")
     codes = {"done": 0, "failed": 1, "interrupted": INTERRUPTED}
     return _End(turn.status, codes[turn.status], turn.reason)
-
-
-async def _listen(stack: AsyncExitStack, live: _Live, directory: Path, box: Sandbox, desk: Desk) -> None:
-    """Let other terminals of the user in. Without the socket questions are answered at this one, or not."""
-    try:
-        await stack.enter_async_context(controlled(directory, live.approvals, box, desk))
-    except OSError as exc:
-        text = f"this session cannot be reached from another terminal: {exc.strerror or exc}"
-        await live.start.recorder.record(Notice(level="warning", code="control", text=text))
 
 
 async def _close(start: Start, end: _End) -> SessionEnded:

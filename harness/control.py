@@ -109,9 +109,13 @@ def reachable(directory: Path) -> Iterator[tuple[int, str]]:
 
 
 @asynccontextmanager
-async def controlled(directory: Path, approvals: Approvals, box: Sandbox, desk: Desk) -> AsyncIterator[None]:
-    """Listen while the block runs. Raises OSError when the socket cannot be made; the caller holds the
-    session's lock, so a socket that is there already was left behind.
+async def controlled(
+    directory: Path, approvals: Approvals, box: Sandbox, desk: Desk | None
+) -> AsyncIterator[None]:
+    """Listen while the block runs; a shell has no desk.
+
+    Raises OSError when the socket cannot be made; the caller holds the session's lock, so a socket that is
+    there already was left behind.
     """
     with reachable(directory) as (fd, path):
         with contextlib.suppress(FileNotFoundError):
@@ -132,8 +136,32 @@ async def controlled(directory: Path, approvals: Approvals, box: Sandbox, desk: 
                 os.unlink(SOCKET, dir_fd=fd)
 
 
+async def _spoken(desk: Desk, request: _Say | _Drop | _Cancel) -> JsonObject:
+    match request:
+        case _Say():
+            try:
+                return {"ok": True, "prompt": await desk.say(request.text, request.when, ELSEWHERE)}
+            except (UsageError, JournalError) as exc:
+                return _verdict(str(exc))
+        case _Drop():
+            gone = await desk.drop(request.prompt, ELSEWHERE)
+            return _verdict(None if gone else f"no prompt {request.prompt} waits")
+        case _Cancel():
+            return _verdict(_cancel(desk, request.call))
+
+
+def _cancel(desk: Desk, call: str | None) -> str | None:
+    """What is wrong with it, or None."""
+    if call is None:
+        return None if desk.cancel_turn() else "no turn is under way"
+    if desk.cancel_call(call):
+        return None
+    under_way = ", ".join(desk.calls) or "none"
+    return f"no call {call} is under way; these are: {under_way}"
+
+
 class _Control:
-    def __init__(self, approvals: Approvals, box: Sandbox, desk: Desk) -> None:
+    def __init__(self, approvals: Approvals, box: Sandbox, desk: Desk | None) -> None:
         self._approvals = approvals
         self._box = box
         self._desk = desk
@@ -188,13 +216,10 @@ class _Control:
                 case _Revoke():
                     known = await self._approvals.revoke(request.grant)
                     await _tell(writer, _verdict(None if known else f"no grant {request.grant} stands"))
-                case _Say():
-                    await _tell(writer, await self._say(request))
-                case _Drop():
-                    gone = await self._desk.drop(request.prompt, ELSEWHERE)
-                    await _tell(writer, _verdict(None if gone else f"no prompt {request.prompt} waits"))
-                case _Cancel():
-                    await _tell(writer, _verdict(self._cancel(request.call)))
+                case _Say() | _Drop() | _Cancel() if self._desk is None:
+                    await _tell(writer, _verdict("this session is a shell: no model in it is spoken to"))
+                case _Say() | _Drop() | _Cancel():
+                    await _tell(writer, await _spoken(self._desk, request))
 
     def _answer(self, request: _Answer) -> str | None:
         """What is wrong with it, or None."""
@@ -204,21 +229,6 @@ class _Control:
         scope = request.scope or asked.petition.offers[0]
         reply = Reply(request.granted, scope, request.minutes)
         return self._approvals.say(request.approval, reply, ELSEWHERE)
-
-    async def _say(self, request: _Say) -> JsonObject:
-        try:
-            return {"ok": True, "prompt": await self._desk.say(request.text, request.when, ELSEWHERE)}
-        except (UsageError, JournalError) as exc:
-            return _verdict(str(exc))
-
-    def _cancel(self, call: str | None) -> str | None:
-        """What is wrong with it, or None."""
-        if call is None:
-            return None if self._desk.cancel_turn() else "no turn is under way"
-        if self._desk.cancel_call(call):
-            return None
-        under_way = ", ".join(self._desk.calls) or "none"
-        return f"no call {call} is under way; these are: {under_way}"
 
     async def _connect(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -14,7 +14,6 @@ from harness.recorder import Recorder
 from harness.session import Session
 from policies.decide import Decision
 from policies.schema import Policy
-from sandbox.egress import Gate
 from sandbox.egress.inspection import Inspection
 from sandbox.egress.presets import expand
 from sandbox.egress.report import Attempt, Closed, Decided, Report
@@ -64,18 +63,6 @@ async def outfit(
         upstream(policy.network.ca_file)
     inspection = Inspection(policy, environ, sentinels) if policy.network.intercept else None
     return policy, Outfit(inspection, tools)
-
-
-def gate_of(
-    policy: Policy, out: Outfit, approvals: Approvals, session: Session, recorder: Recorder
-) -> Gate | None:
-    """The way out, wired to the session's questions, journal and grants; None where none can ever open."""
-    gate = None
-    if can_open(policy):
-        ask, report = asker(approvals, session), reporter(recorder)
-        gate = Gate(policy, ask=ask, report=report, inspection=out.inspection, tools=out.tools)
-    approvals.grants.on_given, approvals.grants.on_end = opens(gate)
-    return gate
 
 
 def reporter(recorder: Recorder) -> Report:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import harness
+from harness.approvals.remembered import Remembered
+from harness.asking import approvals_of, gate_of, listen
 from harness.bridge import bridge, raw, window_size
+from harness.budget import Budget, allowance
 from harness.commands.place import Place
 from harness.commands.say import say
+from harness.egress import outfit
 from harness.errors import UsageError
-from harness.events import SandboxOpened, SessionEnded, SessionStarted
+from harness.events import Entry, Notice, SandboxOpened, SessionEnded, SessionStarted, WorkspaceCopied
 from harness.journal import Journal
 from harness.lines import counted, lines
 from harness.machine import Opened, docker_machine
 from harness.messages import Usage
+from harness.recorder import Recorder
+from harness.redact import Redactor, host_secrets
+from harness.session import Made, Session
 from harness.store import Store, home, keep_apart
 from harness.trust import in_force
 from policies import Policy
@@ -35,15 +43,22 @@ def shell(place: Place) -> int:
 
 async def _session(place: Place) -> int:
     async with AsyncExitStack() as stack:
-        policy = await asyncio.to_thread(_policy, place)
+        policy, ignored = await asyncio.to_thread(
+            in_force, place.policy, place.directory, home(), place.typed
+        )
+        policy, out = await outfit(policy, os.environ)
+        memory = Remembered(home(), place.policy)
+        kept = await asyncio.to_thread(memory.load)
         machine = await stack.enter_async_context(docker_machine())
         image = place.image or policy.container.image
         image_digest = await machine.digest(image)
         keep_apart(place.directory, home())
         directory = Store(home()).new_session()
-        journal = Journal.create(directory)
+        redactor = Redactor({**host_secrets(os.environ), **out.secrets})
+        journal = Journal.create(directory, redactor=redactor)
         stack.callback(journal.close)
-        await journal.append(
+        recorder = Recorder(journal, lambda event: None)
+        begun = await recorder.record(
             SessionStarted(
                 session=directory.name,
                 task="(an interactive shell)",
@@ -55,25 +70,48 @@ async def _session(place: Place) -> int:
                 runtime=place.runtime or policy.container.runtime,
                 workspace=None if place.directory is None else str(place.directory),
                 harness_version=harness.__version__,
-            )
+                tools=dict(out.tools),
+                sentinels=dict(out.sentinels),
+            ),
+            *ignored,
         )
-        spec = SandboxSpec(policy, image, place.directory, directory, directory.name, place.runtime)
-        async with machine.open(spec) as opened:
-            await journal.append(SandboxOpened(ref=opened.sandbox.ref))
-            if opened.copied is not None:
-                await journal.append(opened.copied)
-                for line in lines(opened.copied):
-                    say(line.text, error=line.tone == "error")
+        _tell(begun)
+        session = Session(Budget(allowance(policy.limits)))
+        # No question stands on this terminal: the guest draws on it, and could draw one that lies.
+        approvals = approvals_of(stack, policy, recorder, memory=memory)
+        gate = gate_of(policy, out, approvals, session, recorder)
+        spec = SandboxSpec(
+            policy, image, place.directory, directory, directory.name, place.runtime, gate,
+            image_digest=image_digest,
+        )  # fmt: skip
+        async with machine.open(spec) as opened, AsyncExitStack() as inside:
+            facts = [fact for fact in (opened.posture, opened.copied) if fact is not None]
+            _tell(await recorder.record(SandboxOpened(ref=opened.sandbox.ref), *facts))
+            for petition in kept:
+                await approvals.grants.give(petition, "always")
+            await listen(inside, directory, approvals, opened.sandbox, recorder, None)
             say(f"session {directory.name}: a contained shell on {_what(opened, place.directory)}")
+            if gate is not None and policy.network.ask:
+                say(
+                    f"a host that is not listed waits for you: usermode approvals {directory.name}, elsewhere"
+                )
             say("exit ends it; Ctrl-] twice leaves a shell that does not answer")
-            await _interact(opened.sandbox, policy)
+            await _interact(opened.sandbox, policy, session)
         changes = 0 if place.directory is None else await machine.changes(directory)
-        await journal.append(
+        await recorder.record(
             SessionEnded(status="done", exit_code=0, reason="", turns=0, usage=Usage(), changes=changes)
         )
     if changes:
         say(f"{counted(changes, 'file')} changed; review them: usermode diff {directory.name}")
     return 0
+
+
+def _tell(entries: Iterable[Entry]) -> None:
+    """What is said before the shell begins; once it runs the screen is its own."""
+    for entry in entries:
+        if isinstance(entry, Notice | WorkspaceCopied):
+            for line in lines(entry):
+                say(line.text, error=isinstance(entry, Notice))
 
 
 def _what(opened: Opened, directory: Path | None) -> str:
@@ -83,7 +121,7 @@ def _what(opened: Opened, directory: Path | None) -> str:
     return f"{ways[opened.copied.mode]} {directory}"
 
 
-async def _interact(box: Sandbox, policy: Policy) -> None:
+async def _interact(box: Sandbox, policy: Policy, session: Session) -> None:
     keys, screen = sys.stdin.fileno(), sys.stdout.fileno()
     size = window_size(screen)
     command = Command(
@@ -92,15 +130,10 @@ async def _interact(box: Sandbox, policy: Policy) -> None:
         stdin=None,
         timeout_s=policy.limits.session_s,
         tty=(size.lines, size.columns),
+        call_id=session.next_exec_id(),
     )
+    assert command.call_id is not None
+    session.made[command.call_id] = Made(session.calls, "shell", "the shell")
     with raw(keys, screen):
         async with box.spawn(command) as process:
             await bridge(process, keys, screen)
-
-
-def _policy(place: Place) -> Policy:
-    """The user's policy with the project's own file over it."""
-    policy, notices = in_force(place.policy, place.directory, home(), place.typed)
-    for notice in notices:
-        say(notice.text, error=True)
-    return policy
