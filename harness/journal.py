@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +19,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.errors import JournalError
-from harness.events import Entry
+from harness.events import CallOutcome, Entry, SessionEnded
 from harness.lock import failure, take_lock
 from harness.reading import Scan, Verdict, read, verify
 from harness.record import FILE, MAX_LINE, Head, Record, encode
 from harness.redact import Redactor, host_secrets
+from harness.reserve import Reserve
 
 T = TypeVar("T")
+
+LAST = (CallOutcome, SessionEnded)
+"""What has happened already, and is written on a full disk as long as the reserve holds."""
 
 __all__ = ["Journal", "Torn", "Verdict", "read", "verify"]
 
@@ -54,6 +59,7 @@ class Journal:
         self._fd = fd
         self._size = 0
         self._refusal: JournalError | None = None
+        self._reserve = Reserve(directory)
         # One thread, so that appends reach the disk in the order they were asked for.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
@@ -72,6 +78,7 @@ class Journal:
             raise failure(directory, exc) from exc
         journal = cls(directory, lock, fd, redactor)
         with journal._closed_on_error():
+            journal._reserve.set_aside()
             os.fsync(fd)
             # The names, too, must survive a power cut.
             for names in (directory, directory.parent):
@@ -107,6 +114,7 @@ class Journal:
                 for record in scan.records(file):
                     told(record)
             scan.raise_if_bad(directory)
+            journal._reserve.set_aside()
             journal.head, journal._size = scan.head, scan.size
             journal._cut_tail()
         return journal
@@ -116,6 +124,8 @@ class Journal:
 
         JournalError: `disk_full` (nothing was written, a smaller entry may still fit), `too_large` (so too),
         `io` (no further append will be taken). Cancelled while it writes, it finishes first: the entry is in.
+        On a full disk an outcome or the session's end may still be written, out of the reserve; from then on
+        nothing else is, until the journal is opened again.
         """
         return (await self.append_many([entry]))[0]
 
@@ -129,6 +139,7 @@ class Journal:
         """Finish what is being written and release the session. Idempotent."""
         self._worker.shutdown(wait=True)
         if self._fd >= 0:
+            self._reserve.release()
             os.close(self._fd)
             os.close(self._lock)
             self._fd = self._lock = -1
@@ -136,6 +147,9 @@ class Journal:
     def _write(self, entries: list[Entry]) -> list[Record]:
         if self._refusal is not None:
             raise JournalError(str(self._refusal), code=self._refusal.code)
+        last = all(isinstance(entry, LAST) for entry in entries)
+        if self._reserve.spent and not last:
+            raise failure(self.directory, OSError(errno.ENOSPC, ""))
         head, lines, records = self.head, [], []
         for entry in entries:
             # Nothing is written that could not be read back.
@@ -146,14 +160,20 @@ class Journal:
             lines.append(line)
             records.append(record)
         data = b"".join(lines)
+        self._commit(data, last=last)
+        self.head, self._size = head, self._size + len(data)
+        return records
+
+    def _commit(self, data: bytes, *, last: bool) -> None:
         try:
             _write_all(self._fd, data)
             # The commit point: past here the entries happened.
             _sync(self._fd)
         except OSError as exc:
-            raise self._undone(exc) from exc
-        self.head, self._size = head, self._size + len(data)
-        return records
+            error = self._undone(exc)
+            if not last or self._refusal is not None or not self._reserve.give_up():
+                raise error from exc
+            self._commit(data, last=False)
 
     def _undone(self, exc: OSError) -> JournalError:
         """After a failed write: take back what part of it was written, or take nothing more."""

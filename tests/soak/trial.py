@@ -182,7 +182,11 @@ class Session:
         left += [f"loop device of {path.read_text().strip()}" for path in loops if here in path.read_text()]
         left += [f"temporary file {path.name}" for path in (self.place / "tmp").iterdir()]
         for path in (self.place / "home").rglob("*"):
-            if path.is_socket() or path.name.endswith((".new", ".tmp")) or path.name == "sandbox.json":
+            if (
+                path.is_socket()
+                or path.name.endswith((".new", ".tmp"))
+                or path.name in ("sandbox.json", "reserve")
+            ):
                 left.append(f"file {path.relative_to(self.place)}")
         return left
 
