@@ -83,7 +83,9 @@ async def resume(
         keep_apart(workspace, where)
         memory = Remembered(where, policy)
         kept = await asyncio.to_thread(memory.load)
-        model = options.model or past.started.model
+        model = options.model or past.model
+        if model != past.model:
+            past.session.memory.window = None  # it was another one's
         provider = open_provider(model, base_url=options.base_url)
         stack.push_async_callback(provider.aclose)
         price = price_of(model, policy)

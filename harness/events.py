@@ -212,6 +212,13 @@ class Compacted(Value):
     cost_usd: float | None
 
 
+class WindowLearned(Value):
+    """The model refused a request of this size as too long; while it is this model, less is sent."""
+
+    kind: Literal["window_learned"] = "window_learned"
+    tokens: int
+
+
 class Checkpointed(Value):
     """The workspace was kept as the calls before this entry left it; number 0 is how the session got it."""
 
@@ -401,6 +408,7 @@ Entry = (
     | Notice
     | PagesEvicted
     | Compacted
+    | WindowLearned
     | Checkpointed
     | Rewound
     | ChildStarted

@@ -39,7 +39,7 @@ class Memory:
         self.unhelpful = 0
         """Compactions in a row that hardly freed anything."""
         self.window: int | None = None
-        """A size that the provider refused; learned, and learned again after a resume."""
+        """A size that the model refused."""
         self.replies = 0
         """Replies of the model that were replaced."""
         self._asked = 0

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from harness.events import CallOutcome, Checkpointed, Compacted, Entry, MessageAdded, PagesEvicted, Rewound
+from harness.events import (
+    CallOutcome,
+    Checkpointed,
+    Compacted,
+    Entry,
+    MessageAdded,
+    PagesEvicted,
+    Resumed,
+    Rewound,
+    SessionStarted,
+    WindowLearned,
+)
 from harness.memory.assemble import Memory
 from harness.messages import Message, Result
 from harness.timeline import Timeline
@@ -19,10 +30,19 @@ class Rebuild:
         self.memory.fixed = fixed
         self.messages: list[Message] = []
         self._results: list[Result] = []
+        self.model = ""
+        """Whom the session last asked."""
         self._timeline: Timeline[Entry] = Timeline()
 
     def feed(self, entry: Entry) -> None:
+        if isinstance(entry, SessionStarted | Resumed):
+            if entry.model != self.model:
+                self.memory.window = None
+            self.model = entry.model
         match entry:
+            case WindowLearned():
+                # No part of what was said: it stands whatever is taken back.
+                self.memory.window = entry.tokens
             case Checkpointed():
                 self._timeline.mark(entry.number)
             case Rewound():
@@ -33,9 +53,9 @@ class Rebuild:
 
     def _go_back(self, kept: list[Entry]) -> None:
         """As it was at a checkpoint: told anew, since nothing of what is known can be untold."""
-        fixed = self.memory.fixed
+        fixed, window = self.memory.fixed, self.memory.window
         self.memory, self.messages, self._results = Memory(), [], []
-        self.memory.fixed = fixed
+        self.memory.fixed, self.memory.window = fixed, window
         for entry in kept:
             self._fold(entry)
 

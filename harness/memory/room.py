@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from harness.events import Compacted, Entry
+from harness.events import Compacted, Entry, WindowLearned
 from harness.memory.assemble import Memory
 from harness.memory.compaction import IN_A_ROW, Cut, clip, cut, head, room
 from harness.memory.pages import tokens_of
@@ -50,7 +50,9 @@ async def make_room(
     """
     memory.table.take(messages)
     if overflowed:
-        memory.window = memory.tokens
+        learned = WindowLearned(tokens=memory.tokens)
+        await records.record(learned)
+        memory.window = learned.tokens
     limit = min(limit, memory.window or limit)
     before = memory.tokens
     evicted = memory.make_room(messages, limit)

@@ -68,6 +68,8 @@ class Rebuilt:
 
     started: SessionStarted
     policy: Policy
+    model: str
+    """The one that it asked last."""
     session: Session
     grants: tuple[Grant, ...]
     """Those that stood, except the ones that are kept for good elsewhere."""
@@ -228,6 +230,7 @@ class Rebuilder:
         return Rebuilt(
             started=started,
             policy=self._policy,
+            model=self._conversation.model,
             session=session,
             grants=tuple(grant for grant in self._grants.values() if grant.scope != "always"),
             granted=self._granted,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernel_double import bash, calls, policy_with
 
 from harness.errors import JournalError
-from harness.events import Compacted, MessageAdded, SessionStarted
+from harness.events import Checkpointed, Compacted, MessageAdded, Resumed, Rewound, SessionStarted
 from harness.memory.assemble import Memory
 from harness.memory.compaction import Cut, head
 from harness.memory.pages import tokens_of
@@ -303,6 +303,26 @@ async def test_an_overflow_that_the_provider_reports_is_survived_and_learned_fro
     assert (await run.turn(TASK)).status == "done"
     assert {entry.cause for entry in compactions(run)} == {"overflow", "full"}
     assert 1 <= run.notices.count("overflow") <= 6
+
+
+async def test_what_was_learned_of_a_model_is_known_again_and_of_no_other(make_session):
+    run = session(make_session, Summarises(talking(30), GOOD, window=5_000), tokens=150_000)
+    await run.turn(TASK)
+    known = run.session.memory
+    assert known.window is not None
+    told = Rebuild(known.fixed)
+    for entry in (Checkpointed(number=0, digest="0" * 64, files=0, bytes=0), *run.journal.entries):
+        told.feed(entry)
+    told.finish()
+    again = told.memory
+    known.table.take(run.session.messages)
+    assert (again.window, again.table.tokens) == (known.window, known.table.tokens)
+    assert again.calibration.ratio == pytest.approx(known.calibration.ratio)
+    # It was no part of what is taken back.
+    told.feed(Rewound(to=0, digest="0" * 64, removed=0, made=0))
+    assert told.memory.window == known.window
+    told.feed(Resumed(by="me", model="another", harness_version="0"))
+    assert told.memory.window is None
 
 
 async def test_a_window_too_small_for_anything_ends_the_turn_and_says_so(make_session):
