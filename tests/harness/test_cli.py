@@ -99,6 +99,27 @@ def test_a_wrong_request_is_one_clear_line_and_code_2(tmp_path: Path, argv: list
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[limits]\nmemory_mb = 64\nmemroy_mb = 64\n", "bad.toml:3: limits.memroy_mb: "),
+        ("[network]\nask = 'no'\n", "bad.toml:2: network.ask: "),
+        ("[[rules]]\nsyscall = 'bash'\naction = 'alow'\nreason = 'x'\n", "bad.toml:3: rules[1].action: "),
+        ("[network\n", "bad.toml:1: not TOML"),
+    ],
+)
+def test_a_malformed_policy_starts_nothing_and_is_named_by_its_line(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    argv = ["run", "task", "--model", "scripted:x", "--policy", str(file)]
+    done = usermode(*argv, USERMODE_HOME=str(tmp_path / "home"))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
 def test_policies_can_be_listed_and_read() -> None:
     listed = usermode("policy", "list").stdout
     assert [line.split()[0] for line in listed.splitlines()] == ["dev", "eval", "offline", "strict"]
