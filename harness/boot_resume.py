@@ -129,7 +129,10 @@ def _refuse_idle(directory: Path, past: Rebuilt) -> None:
         how = "is between two turns"
     else:
         return
-    raise UsageError(f"session {directory.name} {how}; say what to do next")
+    name = directory.name
+    raise UsageError(
+        f"session {name} {how}; say what to do next, or talk with it: usermode chat --resume {name}"
+    )
 
 
 def _torn(journal: Journal) -> list[Notice]:

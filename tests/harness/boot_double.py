@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from contextlib import asynccontextmanager
 
 from harness.boot import RunOptions, run
-from harness.events import WorkspaceCopied
+from harness.events import ApprovalAsked, WorkspaceCopied
 from harness.interrupt import Interrupt
 from harness.machine import Opened
 from harness.reading import read
 from harness.store import Store
 from policies import load
+from policies.schema import Rule, Sudo
 from sandbox.errors import ImageMissing
 from sandbox.memory import MemorySandbox
 
 COPIED = WorkspaceCopied(files=2, bytes=3, excluded=(".env: credentials",), excluded_total=1)
+
+
+ASK = Rule(syscall="bash", action="ask", reason="You decide.")
+
+
+def asking(timeout_s=30.0):
+    policy = load("strict")
+    return policy.model_copy(update={"rules": (ASK, *policy.rules), "sudo": Sudo(timeout_s=timeout_s)})
+
+
+async def usermode(started, *argv):
+    """The command in a process of its own: exit code, standard output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "harness",
+        *argv,
+        env={**os.environ, "USERMODE_HOME": str(started.home)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def asked(started):
+    while not any(isinstance(event, ApprovalAsked) for event in started.events):
+        await asyncio.sleep(0.01)
+    return started.sessions[-1].directory
 
 
 class MemoryMachine:

@@ -12,7 +12,7 @@ import stat
 import sys
 
 import pytest
-from boot_double import Started
+from boot_double import Started, asked, asking, usermode
 from kernel_double import Says, bash, calls
 
 from harness import control
@@ -20,41 +20,11 @@ from harness.control import SOCKET
 from harness.control_client import NotRunning, line_to
 from harness.errors import UsageError
 from harness.events import ApprovalAnswered, ApprovalAsked
-from policies import load
-from policies.schema import Rule, Sudo
-
-ASK = Rule(syscall="bash", action="ask", reason="You decide.")
 
 
 @pytest.fixture
 def started(tmp_path):
     return Started(tmp_path)
-
-
-def asking(timeout_s=30.0):
-    policy = load("strict")
-    return policy.model_copy(update={"rules": (ASK, *policy.rules), "sudo": Sudo(timeout_s=timeout_s)})
-
-
-async def usermode(started, *argv):
-    """The command in a process of its own: exit code, standard output, standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "harness",
-        *argv,
-        env={**os.environ, "USERMODE_HOME": str(started.home)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
-
-
-async def asked(started):
-    while not any(isinstance(event, ApprovalAsked) for event in started.events):
-        await asyncio.sleep(0.01)
-    return started.sessions[-1].directory
 
 
 async def finished(session):
