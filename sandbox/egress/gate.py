@@ -26,6 +26,7 @@ from policies.schema import Policy
 from sandbox.egress import environment, http, peers, socks, trust, tunnel
 from sandbox.egress.addresses import refused_address
 from sandbox.egress.errors import EgressError, Malformed, Refused, Unreached
+from sandbox.egress.given import Given
 from sandbox.egress.greeting import require_named_host
 from sandbox.egress.inspection import Inspection
 from sandbox.egress.live import HEAD_S, Live, Pace, Traffic, Way
@@ -68,11 +69,7 @@ class Gate:
         self._pace = Pace(clock)
         self._live: set[Live] = set()
         self._count = 0
-        self._grants: set[tuple[str, int]] = set()
-        self._unclaimed: set[tuple[str, int]] = set()
-        """Granted once; the first command that connects takes it."""
-        self._once: set[tuple[str, int, str]] = set()
-        """Granted once, to this command."""
+        self._given = Given()
         network = policy.network
         if inspection is None and network.intercept:
             inspection = Inspection(policy, os.environ)
@@ -102,17 +99,12 @@ class Gate:
         that connects to it. Deny rules still hold. ValueError for a host that has no canonical form.
         """
         target = _target(host, port)
-        (self._unclaimed if once else self._grants).add(target)
+        self._given.give(target, once=once)
         self._questions.forget(*target)
 
     def revoke(self, host: str, port: int) -> None:
         """Take back all that the user allowed for this host and port; what is open by it is cut at once."""
-        target = _target(host, port)
-        self._grants.discard(target)
-        self._unclaimed.discard(target)
-        self._once = {entry for entry in self._once if entry[:2] != target}
-        for live in self._live:
-            live.once.discard(target)
+        self._given.take_back(_target(host, port), self._live)
         self._cut_what_is_not_allowed("the user took the grant back")
 
     def release_secret(self, name: str) -> None:
@@ -278,26 +270,16 @@ class Gate:
             if is_address(host) and (why := refused_address(host, self.policy.network.addresses)):
                 raise Refused("private address", f"The address is {why}.", self._hint(host, port, "address"))
             live.hold()
-            exec_id = live.origin.call_id
-            key = (host, port, exec_id or live.number)
+            key = (host, port, live.origin.call_id or live.number)
             why_not = await self._questions.put(key, attempt, reach, live.guest.gone)
             live.touch()
             if why_not is not None:
                 raise Refused(reach.rule, why_not)
-            if exec_id is None:
-                live.once.add((host, port))
-            else:
-                self._once.add((host, port, exec_id))
+            self._given.claim(live, (host, port))
             return ungranted(reach)
         if reach.action != "allow":
             raise Refused(reach.rule, reach.reason, self._hint(host, port, reach.rule))
-        exec_id = live.origin.call_id
-        if (host, port) in self._unclaimed and reach.by_grant and (host, port) not in self._grants:
-            self._unclaimed.discard((host, port))
-            if exec_id is None:
-                live.once.add((host, port))
-            else:
-                self._once.add((host, port, exec_id))
+        self._given.used(live, (host, port), reach)
         return reach
 
     async def _record(self, decided: Decided) -> None:
@@ -306,14 +288,8 @@ class Gate:
         await self._report(decided)
 
     def _decide(self, live: Live, host: str, port: int) -> Reach:
-        target = host, port
-        given = (
-            target in self._grants
-            or target in self._unclaimed
-            or target in live.once
-            or (host, port, live.origin.call_id) in self._once
-        )
-        return decide_connection(self.policy, host, port, granted=[_entry(host, port)] if given else [])
+        granted = [_entry(host, port)] if self._given.holds(live, (host, port)) else []
+        return decide_connection(self.policy, host, port, granted=granted)
 
     async def _addresses(self, host: str, port: int, reach: Reach) -> tuple[str, ...]:
         """Resolve once and check every address: one bad address makes a name unfit."""
