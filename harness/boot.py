@@ -32,6 +32,7 @@ from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
 from harness.interrupt import Interrupt
 from harness.journal import Journal
 from harness.kernel import Kernel, Price, run_turn
+from harness.lock import failure
 from harness.machine import Machine, docker_machine
 from harness.memory.index import Index
 from harness.messages import Usage
@@ -238,6 +239,12 @@ async def _guarded(live: _Live, spec: SandboxSpec) -> _End:
         return _End("sandbox", SANDBOX, str(exc))
     except JournalError as exc:
         return _End("journal", exc.exit_code, str(exc))
+    except OSError as exc:
+        # Whoever met the full disk first: it is the one that the journal needs.
+        full = failure(live.start.directory, exc)
+        if full.code != "disk_full":
+            raise
+        return _End("journal", full.exit_code, str(full))
 
 
 async def _work(live: _Live, spec: SandboxSpec) -> _End:

@@ -40,6 +40,7 @@ from sandbox.protocol import Gatekeeper, SandboxSpec
 from sandbox.rootexec import RootCommands
 from sandbox.runtime import usable
 from sandbox.workspace.copyin import CopyReport, copy_in
+from sandbox.workspace.hostdisk import HostDisk, refuse_full, room
 from sandbox.workspace.modes import Provided, owner_of, provide, provide_again
 from sandbox.workspace.quota import Storage, storage_of
 from sandbox.workspace.watchdog import Watchdog
@@ -163,6 +164,7 @@ async def _provide(spec: SandboxSpec, state: Path, engine: Engine, uid: int, gid
     own = [cache_dir(), Path(home)]
     if policy.workspace.mode != "copy":
         own.append(Path((await engine.info()).get("DockerRootDir") or "/var/lib/docker"))
+    refuse_full(state, 0)
     way = provide_again if spec.reopen else provide
     return await asyncio.to_thread(way, policy, spec.workspace, state, uid, gid, own)
 
@@ -288,10 +290,14 @@ async def fill(prepared: Prepared, workspace: Path) -> CopyReport:
     """Copy the workspace into the storage that the container has mounted."""
     uid, gid = _user(prepared.policy, None)
     rules = prepared.policy.workspace
-    return await asyncio.to_thread(
+    had = room(prepared.state)
+    report = await asyncio.to_thread(
         copy_in, workspace, prepared.state, limits=prepared.policy.limits, exclude=rules.exclude,
         include=rules.include, uid=uid, gid=gid,
     )  # fmt: skip
+    # An image takes it all at once, and it is too late when the disk does not.
+    refuse_full(prepared.state, report.bytes, had)
+    return report
 
 
 async def watch(
@@ -305,6 +311,8 @@ async def watch(
     watched = [storage.grows] if storage is not None and not storage.exact else []
     if box.policy.container.writable_root:
         watched.append(await _upper_directory(engine, box.ref))
+    if storage is not None and storage.exact:
+        await stack.enter_async_context(HostDisk(storage.session_dir, exceeded))
     for path in watched:
         await stack.enter_async_context(Watchdog(path, box.policy.limits, exceeded))
 

@@ -84,7 +84,7 @@ class Completed:
     oom_killed: bool
     """A process of the sandbox was killed for memory while this call ran."""
     disk_exceeded: bool
-    """Stopped because the workspace outgrew its limit."""
+    """Stopped because the workspace outgrew its limit, or the host's disk is nearly full."""
     spill: Mapping[Stream, str]
     """Paths inside the sandbox that hold the output beyond `output_bytes`, up to the policy's `spill_bytes`.
     """

@@ -68,7 +68,8 @@ def ending(done: Completed, timeout_s: float) -> tuple[Code | None, str]:
     if done.disk_exceeded:
         return (
             "disk_full",
-            "stopped: the workspace outgrew its limit. Remove what is not needed before going on",
+            "stopped: the workspace outgrew its limit, or the disk beneath it is nearly full. Remove what "
+            "is not needed before going on",
         )
     if done.oom_killed:
         return (
