@@ -8,6 +8,7 @@ twice.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -122,6 +123,10 @@ class _Run:
             raise _Skipped("changed while it was applied") from None
         except NotADirectoryError:
             raise _Skipped("a directory on its path is a symlink or a file in your directory") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise _Skipped("the disk is full; free some space, then apply it again") from None
         self.applied.append(change.path)
 
     def _delete(self, change: Change) -> None:

@@ -8,6 +8,7 @@ loads.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -153,7 +154,12 @@ class AppliedLog:
 
     def record(self, path: str, entry: Entry | None) -> None:
         """The path now has this state on both sides; None when it is gone from both."""
-        os.write(self._descriptor, json.dumps([path, entry]).encode() + b"\n")
+        line = json.dumps([path, entry]).encode() + b"\n"
+        before = os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, line) < len(line):
+            # A full disk takes a part; the next line must not go on from there.
+            os.ftruncate(self._descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def __exit__(self, *exc_info: object) -> None:
         os.fsync(self._descriptor)

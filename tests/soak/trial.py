@@ -24,7 +24,7 @@ from tests.soak.judge import Said, judge
 from tests.soak.life import Plan, live
 from tests.soak.program import SEED_FILES, program
 
-LONGEST_S = 1.0
+LONGEST_S = 0.7
 """A life is killed within this time, most often."""
 MOST_LIVES = 80
 SANDBOX = 6
