@@ -11,7 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from harness.approvals.grants import Grant
@@ -96,19 +96,27 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class _Mark:
-    """What a checkpoint wound back brings back besides files and words."""
+    """What going back to a checkpoint brings back besides files and words."""
 
     cwd: str
     plan: tuple[PlanStep, ...]
     jobs: Mapping[str, Job]
+    last: _Last
+    rested: bool
 
-    @classmethod
-    def of(cls, session: Session) -> _Mark:
-        return cls(session.cwd, session.plan, _copied(session.jobs))
 
-    def restore(self, session: Session) -> None:
-        session.cwd, session.plan, session.jobs = self.cwd, self.plan, _copied(self.jobs)
-        session.lose_jobs()
+@dataclass
+class _Last:
+    """What is known of the model's last message."""
+
+    stop: str | None = None
+    """Why it ended."""
+    intents: dict[str, CallIntent] = field(default_factory=dict)
+    aheads: dict[str, FileAhead] = field(default_factory=dict)
+    settled: dict[str, Result] = field(default_factory=dict)
+
+    def copy(self) -> _Last:
+        return _Last(self.stop, dict(self.intents), dict(self.aheads), dict(self.settled))
 
 
 def _copied(jobs: Mapping[str, Job]) -> dict[str, Job]:
@@ -129,10 +137,7 @@ class Rebuilder:
         self._grants: dict[str, Grant] = {}
         self._granted = self._asked = 0
         self._ref: str | None = None
-        self._intents: dict[str, CallIntent] = {}
-        self._aheads: dict[str, FileAhead] = {}
-        self._settled: dict[str, Result] = {}
-        self._stop: str | None = None
+        self._last = _Last()
         self._marks: dict[int, _Mark] = {}
         """By the number of the checkpoint."""
         self._inbox = Inbox()
@@ -171,23 +176,19 @@ class Rebuilder:
             case Compacted() if entry.replies:
                 self._paid(entry.replies, entry.usage, entry.cost_usd)
             case CallIntent():
-                self._intents[entry.call.id] = entry
+                self._last.intents[entry.call.id] = entry
                 self._made(entry)
             case FileAhead():
-                self._aheads.pop(entry.call_id, None)
-                self._aheads[entry.call_id] = entry
+                self._last.aheads.pop(entry.call_id, None)
+                self._last.aheads[entry.call_id] = entry
             case CallOutcome():
-                self._settled[entry.result.call_id] = entry.result
+                self._last.settled[entry.result.call_id] = entry.result
                 self._learn(entry, record.ts)
             case Checkpointed() if self._session is not None:
-                self._marks[entry.number] = _Mark.of(self._session)
+                self._marks[entry.number] = self._mark(self._session)
             case Rewound() if self._session is not None:
                 # What was spent, allowed and numbered since stays; what was said, planned and run does not.
-                self._marks[entry.to].restore(self._session)
-                self._intents.clear()
-                self._aheads.clear()
-                self._settled.clear()
-                self._stop, self._rested = None, False
+                self._go_back(self._session, self._marks[entry.to])
             case ApprovalAsked():
                 self._asked += 1
             case GrantChanged():
@@ -219,7 +220,7 @@ class Rebuilder:
         messages = self._conversation.messages
         last = messages[-1] if messages else None
         calls = last.calls if last is not None and last.role == "assistant" else ()
-        if all(call.id in self._settled for call in calls):
+        if all(call.id in self._last.settled for call in calls):
             self._conversation.settle()
             calls = ()
         session.messages, session.memory = self._conversation.messages, self._conversation.memory
@@ -236,27 +237,32 @@ class Rebuilder:
             granted=self._granted,
             asked=self._asked,
             ref=self._ref,
-            settled=dict(self._settled) if calls else {},
-            open=tuple(self._open(call) for call in calls if call.id not in self._settled),
-            stop=self._stop,
+            settled=dict(self._last.settled) if calls else {},
+            open=tuple(self._open(call) for call in calls if call.id not in self._last.settled),
+            stop=self._last.stop,
             rested=self._rested and not calls,
             ended=self._ended,
         )
 
+    def _mark(self, session: Session) -> _Mark:
+        return _Mark(session.cwd, session.plan, _copied(session.jobs), self._last.copy(), self._rested)
+
+    def _go_back(self, session: Session, mark: _Mark) -> None:
+        session.cwd, session.plan, session.jobs = mark.cwd, mark.plan, _copied(mark.jobs)
+        session.lose_jobs()
+        self._last, self._rested = mark.last.copy(), mark.rested
+
     def _open(self, call: Call) -> Open:
-        ahead = self._aheads.get(call.id)
+        ahead = self._last.aheads.get(call.id)
         found = None
         if ahead is not None:
             # Calls that write one file run one after the other, in this order.
-            rest = itertools.dropwhile(lambda one: one is not ahead, self._aheads.values())
+            rest = itertools.dropwhile(lambda one: one is not ahead, self._last.aheads.values())
             found = next((one.before for one in rest if one is not ahead and one.path == ahead.path), None)
-        return Open(call, self._intents.get(call.id), ahead, found)
+        return Open(call, self._last.intents.get(call.id), ahead, found)
 
     def _reply(self, entry: MessageAdded) -> None:
-        self._intents.clear()
-        self._aheads.clear()
-        self._settled.clear()
-        self._stop = entry.stop
+        self._last = _Last(entry.stop)
         if entry.usage is None:
             return  # What was said until it was cancelled; nobody counted it.
         self._paid(1, entry.usage, entry.cost_usd)
@@ -279,7 +285,7 @@ class Rebuilder:
         """What a call's outcome changed in the session."""
         session, details, name = self._session, entry.details, entry.result.name
         assert session is not None
-        intent = self._intents.get(entry.result.call_id)
+        intent = self._last.intents.get(entry.result.call_id)
         arguments = intent.call.arguments if intent is not None else {}
         if name == "bash":
             self._ran(session, entry, intent, ts)

@@ -30,7 +30,7 @@ from harness.memory.rebuild import Rebuild
 from harness.messages import Call, Message, Result, Text, user
 from harness.reading import read, verify
 from harness.record import Record
-from harness.recovery.rebuild import Rebuilder
+from harness.recovery.rebuild import Rebuilder, Rebuilt
 from harness.session import FIRST_EXEC_ID, Session
 from harness.store import Store
 from harness.syscalls.base import Refused
@@ -256,10 +256,14 @@ def test_a_journal_that_goes_back_to_what_never_was_is_damaged(past):
 
 
 def _told(directory: Path, *entries: Entry) -> Session:
+    return _rebuilt(directory, *entries).session
+
+
+def _rebuilt(directory: Path, *entries: Entry) -> Rebuilt:
     told = Rebuilder()
     for seq, entry in enumerate((_started(directory, directory), *entries), 1):
         told.feed(Record(seq, "2026-11-22T12:00:00.000000Z", entry, "0" * 64))
-    return told.rebuilt().session
+    return told.rebuilt()
 
 
 def _called(number: int, name: str, arguments: dict[str, object], **details: object) -> list[Entry]:
@@ -301,6 +305,18 @@ def test_the_directory_the_plan_and_the_jobs_are_as_they_were(tmp_path):
     }
     # No number comes twice, whatever was taken back.
     assert session.next_exec_id() == f"{FIRST_EXEC_ID + 8:016x}"
+
+
+def test_calls_that_were_over_are_not_made_again_and_one_that_was_cut_short_is_unknown(tmp_path):
+    """The results that a checkpoint comes after are no open calls; those that were open still are."""
+    done = [MessageAdded(message=user("begin")), *_called(1, "bash", {"command": "effect"}), _kept(1)]
+    cut = [*_called(2, "bash", {"command": "other"})[:2], _kept(2)]
+    back = Rewound(to=1, digest="0" * 64, removed=0, made=0)
+    assert _rebuilt(tmp_path, *done, *cut, back).open == ()
+    forward = _rebuilt(tmp_path, *done, *cut, back, Rewound(to=2, digest="0" * 64, removed=0, made=0))
+    (one,) = forward.open
+    assert one.call.id == "c2"
+    assert one.intent is not None
 
 
 async def test_a_job_whose_container_is_gone_is_said_to_have_ended(tmp_path):
