@@ -65,7 +65,7 @@ class Greeting:
     async def greet(self, way: Way) -> bool:
         """Carry the ClientHellos; whether the program may go on to speak. Refused when one names another."""
         await self._send((await require_named_host(self._guest, way)).size)
-        again = await self._again
+        again = await self._answer()
         if again and await self._between():
             # It stays unused, and is the first that goes out next.
             await require_named_host(self._guest, way)
@@ -92,6 +92,17 @@ class Greeting:
                 if again is not None:
                     self._settle(again)
         return True
+
+    async def _answer(self) -> bool | None:
+        """ConnectionResetError when the program hangs up before the host has answered."""
+        hung_up = asyncio.ensure_future(self._guest.gone())
+        try:
+            await asyncio.wait({self._again, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hung_up.cancel()
+        if not self._again.done():
+            raise ConnectionResetError("left in the middle of the handshake")
+        return self._again.result()
 
     def _settle(self, again: bool | None) -> None:
         if not self._again.done():

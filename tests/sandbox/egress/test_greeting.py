@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ssl
 from collections.abc import Callable
@@ -93,13 +94,12 @@ async def test_a_second_one_that_does_not_is_never_sent(
 ) -> None:
     front = Front(AGAIN)
     client = await dialled(front)
-    if at_once:
-        await client.say(HELLO + second)
-    else:
-        await client.say(HELLO)
+    await client.say(HELLO + (second if at_once else b""))
+    with contextlib.suppress(asyncio.IncompleteReadError):
         await client.reader.readexactly(len(AGAIN))
-        await client.say(second)
-    client.writer.write_eof()
+    await client.say(b"" if at_once else second)
+    with contextlib.suppress(OSError):
+        client.writer.write_eof()
     await client.done()
     beside = bytes(front.heard).removeprefix(HELLO)
     assert front.heard.startswith(HELLO)
@@ -143,6 +143,18 @@ async def test_a_host_that_hangs_up_is_told_nothing_more(dialled) -> None:
     await client.say(HELLO + EVIL)
     assert await client.rest() == ALERT
     await client.done()
+    assert front.heard == HELLO
+
+
+async def test_a_program_that_hangs_up_on_a_silent_host_gives_its_place_back(dialled) -> None:
+    front = Front(b"")
+    client = await dialled(front)
+    await client.say(HELLO + EVIL)
+    while not front.heard:
+        await asyncio.sleep(0.01)
+    client.writer.close()
+    async with asyncio.timeout(10):
+        await client.served
     assert front.heard == HELLO
 
 
