@@ -137,17 +137,18 @@ async def controlled(
 
 
 async def _spoken(desk: Desk, request: _Say | _Drop | _Cancel) -> JsonObject:
-    match request:
-        case _Say():
-            try:
+    """What came of a prompt, or of a cancellation."""
+    try:
+        match request:
+            case _Say():
                 return {"ok": True, "prompt": await desk.say(request.text, request.when, ELSEWHERE)}
-            except (UsageError, JournalError) as exc:
-                return _verdict(str(exc))
-        case _Drop():
-            gone = await desk.drop(request.prompt, ELSEWHERE)
-            return _verdict(None if gone else f"no prompt {request.prompt} waits")
-        case _Cancel():
-            return _verdict(_cancel(desk, request.call))
+            case _Drop():
+                gone = await desk.drop(request.prompt, ELSEWHERE)
+                return _verdict(None if gone else f"no prompt {request.prompt} waits")
+            case _Cancel():
+                return _verdict(_cancel(desk, request.call))
+    except (UsageError, JournalError) as exc:
+        return _verdict(str(exc))
 
 
 def _cancel(desk: Desk, call: str | None) -> str | None:

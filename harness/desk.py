@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from harness.errors import UsageError
+from harness.errors import JournalError, UsageError
 from harness.events import PromptDropped
 from harness.inbox import MAX_WAITING, Inbox, When
 from harness.interrupt import Interrupt
@@ -59,9 +59,14 @@ class Desk:
 
     async def drop(self, name: str, by: str) -> bool:
         """Take a prompt back; False when it does not wait (any more). Raises JournalError."""
-        if self._inbox.take(name) is None:
+        prompt = self._inbox.take(name)
+        if prompt is None:
             return False
-        await self._recorder.record(PromptDropped(prompt=name, by=by))
+        try:
+            await self._recorder.record(PromptDropped(prompt=name, by=by))
+        except JournalError:
+            self._inbox.put_back(prompt)
+            raise
         self._moved.set()
         return True
 

@@ -52,6 +52,11 @@ class Inbox:
         """It waits no longer: nobody else can take it, drop it or read it."""
         return self._waiting.pop(name, None)
 
+    def put_back(self, prompt: Prompt) -> None:
+        """It waits again, in its place."""
+        waiting = {**self._waiting, prompt.name: prompt}
+        self._waiting = dict(sorted(waiting.items(), key=lambda item: int(item[0][1:])))
+
     def feed(self, entry: Entry) -> None:
         match entry:
             case PromptQueued():

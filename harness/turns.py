@@ -38,8 +38,12 @@ async def take_turns(kernel: Kernel, session: Session, desk: Desk, stand: Stand)
     """
     interrupt = kernel.devices.interrupt
     ended, turn = stand.ended, stand.turn or partial(next_turn, kernel, session, stand.said)
-    if stand.turn is None and not await _more(session, desk):
-        return LEFT if desk.left else ended
+    if stand.turn is None:
+        if not await _more(session, desk):
+            return LEFT if desk.left else ended
+        if desk.attended:
+            # A Ctrl-C from before there was anything to stop.
+            interrupt.resume()
     while True:
         ended = await _taken(kernel, desk, turn)
         if interrupt.cause is not None and not desk.attended:

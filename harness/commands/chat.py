@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -19,7 +20,7 @@ from harness.commands.run import NO_MODEL, Watch, shown
 from harness.console import Screen, View, is_live, open_view
 from harness.desk import Desk, Talk
 from harness.editor import Editor
-from harness.errors import UsageError
+from harness.errors import JournalError, UsageError
 from harness.events import CallIntent, Event, Notice, PromptQueued, SessionEnded
 from harness.interrupt import Interrupt
 from harness.jsonl import JsonView
@@ -82,21 +83,22 @@ Start = Callable[[Watch, Prompter | None, Talk], Awaitable[SessionEnded]]
 
 def _attended(start: Start, json: bool) -> int:
     """A chat at this terminal, or one whose lines come from elsewhere; its exit code."""
-    talker = Talker(piped=not sys.stdin.isatty())
-    attended = not json and sys.stdin.isatty() and sys.stdout.isatty()
+    keyboard = _keyboard()
+    talker = Talker(piped=not os.isatty(keyboard))
+    attended = not json and os.isatty(keyboard) and sys.stdout.isatty()
     screen: Screen | None = None
     if attended and is_live(sys.stdout):
         screen = editor = Editor(sys.stdout, talker.render, talker.press)
         talker.source = editor
     else:
-        talker.source = Lines(sys.stdin.fileno())
+        talker.source = Lines(keyboard)
         if not json:
             screen = open_view(sys.stdout, {})
     view: View = screen or JsonView(sys.stdout)
     prompter = None
     if attended and screen is not None:
         mark = new_mark()
-        asked = TerminalPrompter(sys.stdin.fileno(), sys.stdout, screen, mark)
+        asked = TerminalPrompter(keyboard, sys.stdout, screen, mark)
         prompter = Sharing(asked, talker.source)
         marked = f"questions to you begin with {mark}, and only they do; /help lists commands"
         view(Notice(level="info", code="mark", text=marked))
@@ -110,6 +112,14 @@ def _attended(start: Start, json: bool) -> int:
     if not json and watch.session:
         watch.tell(f"go on with it: usermode chat --resume {watch.session}")
     return code
+
+
+def _keyboard() -> int:
+    """The descriptor of standard input; one at its end where there is none."""
+    try:
+        return sys.stdin.fileno() if sys.stdin is not None else os.open(os.devnull, os.O_RDONLY)
+    except (OSError, ValueError):
+        return os.open(os.devnull, os.O_RDONLY)
 
 
 class Sharing:
@@ -139,8 +149,9 @@ class Talker:
         while not desk.left and (line := await self.source.line()) is not None:
             try:
                 await self._take(desk, line.strip())
-            except UsageError as exc:
-                self.watch.tell(str(exc))
+            except (UsageError, JournalError) as exc:
+                # Not on the disk, so not taken; what that means for the session, it finds by itself.
+                self.watch.tell(f"not done: {exc}")
             if self._piped:
                 await desk.room()
 

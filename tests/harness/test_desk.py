@@ -8,12 +8,13 @@ import os
 
 import pytest
 from boot_double import Started, asked, asking, usermode
-from kernel_double import bash, calls
+from kernel_double import MemoryJournal, bash, calls
 
 from harness import desk as desk_module
 from harness.control import MAX_SAID
 from harness.control_client import line_to
-from harness.errors import UsageError
+from harness.desk import Desk
+from harness.errors import JournalError, UsageError
 from harness.events import CallOutcome, MessageAdded, Notice, PromptDropped, PromptQueued, TurnDone
 from harness.typed import LINE_BYTES, Lines
 from policies import load
@@ -156,6 +157,22 @@ async def test_prompts_are_bounded_in_size_and_number(started, monkeypatch):
 
     assert (await started.run(task="", talk=talk)).status == "done"
     assert sum(isinstance(entry, PromptQueued) for entry in started.journal) == 4
+
+
+async def test_what_cannot_be_written_down_is_not_taken_and_not_taken_back(make_session):
+    journal = MemoryJournal(fails_at=3)
+    run = make_session(["Done."], journal=journal)
+    desk = Desk(run.session.inbox, run.kernel.devices.recorder, run.interrupt, attended=True)
+    for text in ("one", "two", "three"):
+        await desk.say(text, "turn", "terminal")
+    with pytest.raises(JournalError):
+        await desk.say("four", "turn", "terminal")
+    with pytest.raises(JournalError):
+        await desk.drop("q2", "terminal")
+    assert [prompt.name for prompt in desk.inbox.waiting] == ["q1", "q2", "q3"]
+    journal.fails_at = None
+    assert await desk.drop("q2", "terminal")
+    assert await desk.say("four", "turn", "terminal") not in ("q1", "q2", "q3")
 
 
 async def test_lines_come_one_by_one_and_the_last_needs_no_end(tmp_path):
