@@ -8,6 +8,7 @@ HelloRetryRequest must be answered with the same name again; after anything else
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from policies.patterns import canonical_host, is_address
 from sandbox.egress.errors import Refused
@@ -96,8 +97,9 @@ class Greeting:
     async def _answer(self) -> bool | None:
         """ConnectionResetError when the program hangs up before the host has answered."""
         hung_up = asyncio.ensure_future(self._guest.gone())
+        either: set[asyncio.Future[Any]] = {self._again, hung_up}
         try:
-            await asyncio.wait({self._again, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             hung_up.cancel()
         if not self._again.done():
