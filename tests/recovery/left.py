@@ -15,6 +15,7 @@ from harness.events import CallOutcome, SessionEnded, TakenUp
 from harness.interrupt import Interrupt
 from harness.reading import read
 from harness.store import Store
+from sandbox.cache import cache_dir
 from sandbox.engine import Engine
 from sandbox.owner import SESSION
 
@@ -32,6 +33,8 @@ async def left(
     file = tmp_path / "script.jsonl"
     file.write_text("".join(json.dumps(reply) + "\n" for reply in script))
     home, project = tmp_path / "home", Path(__file__).parents[2]
+    home.mkdir()
+    (home / "cache").symlink_to(cache_dir())  # what was built and measured before
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "harness", "run", "go", "--json", "-m", f"scripted:{file}", *options,
         stdout=asyncio.subprocess.PIPE,
