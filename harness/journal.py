@@ -113,7 +113,7 @@ class Journal:
             with os.fdopen(os.dup(fd), "rb") as file:
                 for record in scan.records(file):
                     told(record)
-            scan.raise_if_bad(directory)
+            scan.raise_if_bad(directory, _still(directory.name))
             journal._reserve.set_aside()
             journal.head, journal._size = scan.head, scan.size
             journal._cut_tail()
@@ -214,6 +214,14 @@ class Journal:
         except BaseException:
             self.close()
             raise
+
+
+def _still(session: str) -> str:
+    """What a session is good for whose journal cannot be gone on with."""
+    return (
+        f"nothing is written after a line that cannot be trusted. `usermode log {session}` shows what is "
+        f"good before it; `usermode diff {session}` and `apply` still have the session's work"
+    )
 
 
 async def _ended(job: Future[T]) -> T:

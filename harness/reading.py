@@ -80,11 +80,10 @@ class Scan:
             self.size += len(line)
             yield record
 
-    def raise_if_bad(self, path: Path) -> None:
+    def raise_if_bad(self, path: Path, forward: str = "see `usermode verify`") -> None:
+        """`forward` says what can be done about it."""
         if self.bad_line is not None:
-            raise JournalError(
-                f"{path}: line {self.bad_line}: {self.reason}; see `usermode verify`", code="corrupt"
-            )
+            raise JournalError(f"{path}: line {self.bad_line}: {self.reason}; {forward}", code="corrupt")
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -234,6 +234,7 @@ async def test_damage_before_the_end_is_found_named_and_never_cut(directory, dam
     with pytest.raises(JournalError, match=f"line {line}: .*{reason}") as found:
         Journal.open(directory)
     assert found.value.code == "corrupt"
+    assert f"usermode log {directory.name}" in str(found.value)
     with pytest.raises(JournalError, match=f"line {line}"):
         list(read(directory))
     assert (directory / FILE).read_bytes() == damaged
