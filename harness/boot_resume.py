@@ -27,7 +27,8 @@ from harness.journal import Journal
 from harness.machine import Machine, docker_machine
 from harness.providers.models import open_provider
 from harness.recorder import Recorder
-from harness.recovery.rebuild import Rebuilder, Rebuilt
+from harness.recovery.opening import opened
+from harness.recovery.rebuild import Rebuilt
 from harness.recovery.takeup import finished
 from harness.redact import Redactor, host_secrets
 from harness.store import Store, home, keep_apart
@@ -64,10 +65,8 @@ async def resume(
         # The journal: whoever has it open has the session.
         where = options.home or home()
         directory = Store(where).session(options.session)
-        told = Rebuilder()
-        journal = await asyncio.to_thread(Journal.open, directory, told=told.feed)
+        journal, past = await asyncio.to_thread(opened, directory)
         stack.callback(journal.close)
-        past = told.rebuilt()
         inbox = past.session.inbox
         if finished(past) and not (len(inbox) or options.message or options.talk):
             _refuse_idle(directory, past)

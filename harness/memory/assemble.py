@@ -95,6 +95,11 @@ class Memory:
 
     def assemble(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """What the model is sent: the last request's messages and what has come since, unless pages went."""
+        self.sent(messages)
+        return tuple(self.table.context)
+
+    def sent(self, messages: Sequence[Message]) -> None:
+        """Take in that the model is, or was, sent these."""
         self.table.take(messages)
         if self.table.restarted:
             self.prefix.restart()
@@ -103,7 +108,6 @@ class Memory:
         self.table.changed, self.table.restarted = [], False
         self.prefix.extend(self.table.context)
         self._asked = self.fixed + self.table.tokens
-        return tuple(self.table.context)
 
     def observe(self, usage: Usage) -> Notice | None:
         """Learn from what the last request cost; a notice when the provider's cache was lost."""

@@ -19,6 +19,8 @@ State = Literal["resident", "pinned", "evicted", "compacted"]
 
 PART_TOKENS = 4
 """For the frame that a provider puts around each part."""
+# Made once: it costs as much as an encoding.
+_json = json.JSONEncoder(ensure_ascii=False).encode
 BULKY = 256
 """Tokens from which a result is worth a stub in its place."""
 
@@ -150,9 +152,7 @@ def tokens_of(part: Part) -> int:
         case Thinking():
             size = max(_bytes(part.text), len(json.dumps(part.block)))
         case Call():
-            size = _bytes(part.name) + _bytes(
-                part.malformed or json.dumps(part.arguments, ensure_ascii=False)
-            )
+            size = _bytes(part.name) + _bytes(part.malformed or _json(part.arguments))
     return PART_TOKENS + -(-size // 4)
 
 

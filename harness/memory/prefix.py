@@ -6,7 +6,6 @@ differs from the request before.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 
 from harness.messages import Call, Message, Part, Result, Text, Thinking, Usage
@@ -84,9 +83,9 @@ def _fields(part: Part) -> tuple[str, ...]:
         case Text():
             return "text", part.text
         case Thinking():
-            return "thinking", part.text, part.provider, json.dumps(part.block)
+            return "thinking", part.text, part.provider, repr(part.block)
         case Call():
-            return "call", part.id, part.name, part.malformed or "", json.dumps(part.arguments)
+            return "call", part.id, part.name, part.malformed or "", repr(part.arguments)
         case Result():
             return "result", part.call_id, part.name, part.error or "", part.content
 

@@ -75,7 +75,7 @@ class Rebuild:
                     self._results.clear()
                 self.settle()
                 if entry.message.role == "assistant":
-                    self.memory.assemble(self.messages)
+                    self.memory.sent(self.messages)
                     if entry.usage is not None:
                         self.memory.observe(entry.usage)
                 self.messages.append(entry.message)
