@@ -44,7 +44,9 @@ def gate_of(
     gate = None
     if can_open(policy):
         ask, report = asker(approvals, session), reporter(recorder)
-        gate = Gate(policy, ask=ask, report=report, inspection=out.inspection, tools=out.tools)
+        gate = Gate(
+            policy, ask=ask, report=report, inspection=out.inspection, tools=out.tools, above=out.above
+        )
     approvals.grants.on_given, approvals.grants.on_end = opens(gate)
     return gate
 

@@ -20,9 +20,10 @@ from harness.approvals.petition import Petition, Prompter
 from harness.approvals.remembered import Remembered
 from harness.approvals.service import Approvals
 from harness.asking import approvals_of, gate_of, listen
+from harness.boot_children import Brood
 from harness.budget import Budget, allowance
 from harness.calls import Devices
-from harness.checkpointing import checkpointing
+from harness.checkpointing import Checkpointer, checkpointing
 from harness.conceal import Concealed
 from harness.desk import Desk, Talk, attended
 from harness.egress import Outfit, outfit
@@ -171,7 +172,7 @@ class Start:
     recorder: Recorder
     interrupt: Interrupt
     session: Session
-    memory: Remembered
+    memory: Remembered | None
     kept: Sequence[Petition]
     """What was answered for good, earlier."""
     directory: Path
@@ -179,6 +180,19 @@ class Start:
     image_digest: str
     past: Rebuilt | None = None
     """What its journal told, of a session that is taken up again."""
+    line: str = ""
+    """The name of a session that another one started, after those above it: `tests/unit`."""
+
+    @property
+    def planted(self) -> bool:
+        """Whether the workspace was made before the first sandbox is opened."""
+        if self.past is not None:
+            return self.past.planted
+        return bool(self.line) and self.options.workspace is not None
+
+    def brood(self, approvals: Approvals, gate: Gate | None, checkpoints: Checkpointer | None) -> Brood:
+        """What starts this session's children, as this one was started."""
+        return Brood(live, self, approvals, gate, checkpoints)
 
 
 async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
@@ -201,7 +215,7 @@ async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
         session=start.directory.name,
         runtime=options.runtime,
         gate=gate,
-        reopen=start.past is not None and start.past.planted,
+        reopen=start.planted,
     )
     # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
     going = _Live(start, approvals, gate)
@@ -264,7 +278,8 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             await live.approvals.grants.give(petition, "always")
         talk = start.options.talk
         desk = Desk(start.session.inbox, start.recorder, interrupt, attended=talk is not None)
-        await listen(stack, directory, live.approvals, opened.sandbox, start.recorder, desk)
+        if not start.line:  # a child is asked through its parent
+            await listen(stack, directory, live.approvals, opened.sandbox, start.recorder, desk)
         checkpoints = await stack.enter_async_context(checkpointing(directory, spec.policy.limits))
         devices = Devices(
             sandbox=opened.sandbox,
@@ -276,6 +291,7 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
             outlet=live.gate,
             keep_out=(directory.parent.parent,),
             archive=Index(directory),
+            children=start.brood(live.approvals, live.gate, checkpoints),
             checkpoints=checkpoints,
         )
         kernel = Kernel(start.provider, devices, start.price, system_prompt(start.policy))

@@ -67,6 +67,11 @@ async def resume(
         directory = Store(where).session(options.session)
         journal, past = await asyncio.to_thread(opened, directory)
         stack.callback(journal.close)
+        if (parent := past.started.parent) is not None:
+            raise UsageError(
+                f"session {directory.name} was the child {parent.name} of {parent.session} and ended with "
+                f"it; another one can go on from there: usermode fork {directory.name}"
+            )
         inbox = past.session.inbox
         if finished(past) and not (len(inbox) or options.message or options.talk):
             _refuse_idle(directory, past)

@@ -68,6 +68,18 @@ class Budget:
         )
         return Budget(part, clock=self._clock, parent=self)
 
+    def part(self, allowed: Allowance) -> Budget:
+        """A budget of its own within this one: what is spent there is spent here."""
+        return Budget(allowed, clock=self._clock, parent=self)
+
+    def absorb(self, turns: int, usage: Usage, cost_usd: float | None) -> None:
+        """What another session spent for this one while nobody counted."""
+        for budget in self._line():
+            budget.turns += turns
+            budget.usage = budget.usage.plus(usage)
+            known = budget.cost_usd is not None and cost_usd is not None
+            budget.cost_usd = (budget.cost_usd or 0.0) + (cost_usd or 0.0) if known else None
+
     def charge(self, usage: Usage, cost_usd: float | None) -> None:
         """One reply of the model; `cost_usd` is None where its price is unknown."""
         self.turns += 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.approvals.call import about_call
 from harness.approvals.service import Approval, Approvals
 from harness.checkpointing import Checkpointer
+from harness.children import Children
 from harness.events import CallIntent, CallOutcome, CallOutput, CallStarted, FileAhead
 from harness.interrupt import Interrupt
 from harness.lines import summary
@@ -53,6 +54,8 @@ class Devices:
     """Directories of the host of which nothing is ever copied in."""
     archive: Index | None = None
     """The pages of the session's journal; None for a session that keeps none."""
+    children: Children | None = None
+    """Starts sessions for this one; None where none can be."""
     checkpoints: Checkpointer | None = None
     """Keeps the workspace; None where there is nothing to keep."""
 
@@ -201,6 +204,7 @@ async def _handled(prepared: Prepared, session: Session, devices: Devices) -> Ou
         keep_out=devices.keep_out,
         archive=devices.archive,
         announce=announce,
+        children=devices.children,
         on_output=on_output if devices.watched else None,
     )
     try:

@@ -18,12 +18,14 @@ from harness.messages import Call
 from harness.session import Session
 from policies.schema import Limits
 from sandbox.checkpoints.errors import CheckpointError, TooMuch
+from sandbox.checkpoints.share import link, plant
 from sandbox.checkpoints.store import Bounds, Checkpoint, Writer
 from sandbox.errors import SandboxError
+from sandbox.workspace import manifest
 from sandbox.workspace.quota import bound_to, storage_of
 from sandbox.workspace.watchdog import usage
 
-WRITERS = frozenset({"bash", "write", "edit", "sudo", "job"})
+WRITERS = frozenset({"bash", "write", "edit", "sudo", "job", "merge"})
 """Syscalls after which the workspace may be another."""
 
 
@@ -37,6 +39,12 @@ class Checkpointer(Protocol):
         """What to journal once that is over; nothing when none was begun or nothing had changed.
 
         Never raises for a checkpoint that could not be taken: that is a notice, once.
+        """
+
+    async def snapshot(self, session_dir: Path, limits: Limits) -> None:
+        """Give another session, which has none, a workspace that is this one as it is now.
+
+        CheckpointError when it cannot be had; what was made until then is the caller's to remove.
         """
 
 
@@ -73,6 +81,7 @@ class Checkpoints:
         self._task: asyncio.Task[Checkpoint | str | None] | None = None
         self._said: set[str] = set()
         self._too_much = False
+        self._alone = asyncio.Lock()
 
     def begin(self, *, unsettled: bool) -> None:
         if self._task is None:
@@ -90,6 +99,25 @@ class Checkpoints:
             self._said.add(came)
             return (Notice(level="warning", code="checkpoint", text=came),)
         return () if came is None else (entry_of(came),)
+
+    async def snapshot(self, session_dir: Path, limits: Limits) -> None:
+        async with self._alone:
+            work = asyncio.ensure_future(asyncio.to_thread(self._give, session_dir, limits))
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])
+                raise
+
+    def _give(self, session_dir: Path, limits: Limits) -> None:
+        try:
+            known = manifest.load(self._session_dir, applied=False)
+        except FileNotFoundError:
+            raise CheckpointError("nothing was copied in") from None
+        link(self._session_dir, session_dir, ())
+        with Writer(session_dir, bounds(limits)) as writer:
+            taken = self._writer.hand_over(writer)
+            plant(session_dir, known, writer, taken, limits)
 
     async def close(self) -> None:
         """Wait for the one that is going on, and leave the store."""

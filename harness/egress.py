@@ -14,6 +14,7 @@ from harness.recorder import Recorder
 from harness.session import Session
 from policies.decide import Decision
 from policies.schema import Policy
+from sandbox.egress import Gate
 from sandbox.egress.inspection import Inspection
 from sandbox.egress.presets import expand
 from sandbox.egress.report import Attempt, Closed, Decided, Report
@@ -36,6 +37,8 @@ class Outfit:
     """For a policy that has TLS looked into."""
     tools: Mapping[str, str]
     """What the policy's presets tell the tools inside."""
+    above: Gate | None = None
+    """Of the session that started this one: what moves through this one's gate counts there, too."""
 
     @property
     def secrets(self) -> Mapping[str, str]:

@@ -29,7 +29,8 @@ def ps_rows(rows: Iterable[SessionRow], now: datetime) -> Iterator[tuple[str, ..
             str(row.turns) if row.started else "-",
             "-" if row.changes is None else str(row.changes),
             bounded(row.model, 40) or "-",
-            bounded(row.note or row.task, _TASK_CHARS) or "-",
+            bounded(row.note or row.task, _TASK_CHARS) + (f" (child of {row.parent})" if row.parent else "")
+            or "-",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -51,6 +51,9 @@ class Machine(Protocol):
         before (`spec.reopen`). What else is left of the session's
         containers is removed: nothing that is on record happened there.
         """
+
+    async def abandon(self, state: Path) -> None:
+        """Remove what a harness that was killed left of the session of this directory, its tree included."""
 
     async def changes(self, state: Path) -> int:
         """Changes that wait to be reviewed, once the sandbox is gone."""
@@ -101,6 +104,12 @@ class DockerMachine:
                 await asyncio.to_thread(remove, spec.state)
             opened = await stack.enter_async_context(self.open(replace(spec, reopen=kept)))
             yield replace(opened, how="reopened") if kept else opened
+
+    async def abandon(self, state: Path) -> None:
+        for container in await self.engine.containers({SESSION: state.name}):
+            await self.engine.remove(container["Id"])
+        with suppress(FileNotFoundError):
+            await asyncio.to_thread(remove, state)
 
     async def changes(self, state: Path) -> int:
         if bound_to(state) is not None or not manifest.exists(state):

@@ -60,6 +60,8 @@ class Child:
     name: str
     session: str
     """Its id."""
+    call_id: str
+    """The call that started it."""
     mergeable: bool
     """Whether what it changed may be taken over."""
 

@@ -55,6 +55,8 @@ class SessionRow:
     """Changed files of the workspace; None before the end."""
     note: str = ""
     """Why it is damaged."""
+    parent: str = ""
+    """The session that started it, of a child."""
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -156,15 +158,17 @@ class Store:
             return SessionRow(directory.name, directory, status, note=str(exc))
         if first is None:
             return SessionRow(directory.name, directory, "running" if running else "empty")
-        task, model = "", ""
+        task, model, parent = "", "", ""
         if isinstance(first.entry, SessionStarted):
             task, model = first.entry.task.strip().split("\n", 1)[0], first.entry.model
+            parent = "" if first.entry.parent is None else first.entry.parent.session
         if last is not None and isinstance(last.entry, SessionEnded):
             end = last.entry
             known = (end.status, task, model, first.ts, end.turns, end.changes)
-            return SessionRow(directory.name, directory, "ended", *known)
+            return SessionRow(directory.name, directory, "ended", *known, parent=parent)
         status = "running" if running else "forked" if _only_forked(first, last) else "interrupted"
-        return SessionRow(directory.name, directory, status, "", task, model, first.ts, turns)
+        known_so_far = ("", task, model, first.ts, turns)
+        return SessionRow(directory.name, directory, status, *known_so_far, parent=parent)
 
     def remove(self, directory: Path) -> None:
         """Delete a session and all its files. UsageError while it runs, or for a path that is no session."""

@@ -103,6 +103,11 @@ class Limits(Frozen):
     cost_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Needs a model with a known price."""
     calls_at_once: Annotated[int, Field(ge=1, le=64)] = 8
+    children: Annotated[int, Field(ge=0, le=1000)] = 4
+    """Sessions that a session may start by `spawn`, theirs included; each has a container with the limits of
+    this page."""
+    spawn_depth: Annotated[int, Field(ge=0, le=8)] = 1
+    """How deep sessions may start sessions; with 0 none does."""
     connections: Annotated[int, Field(ge=1, le=4096)] = 64
     """Open at once through the gate; one more waits."""
     connect_s: Seconds = 10

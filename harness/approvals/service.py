@@ -104,6 +104,11 @@ class Approvals:
         self._asked = asked
 
     @property
+    def answerable(self) -> bool:
+        """Whether anybody can be asked."""
+        return self._prompter is not None or self.reachable
+
+    @property
     def pending(self) -> list[Pending]:
         return [one for one in self._pending.values() if not one.said.done()]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.commands.changelist import name
@@ -11,12 +11,11 @@ from harness.commands.rewind import checked, journalled, refuse_bound
 from harness.commands.say import say, table
 from harness.errors import UsageError
 from harness.lines import amount, counted
+from harness.patch import hunks
 from harness.store import Store, home
-from sandbox.checkpoints.compare import Difference, differences, text_of
+from sandbox.checkpoints.compare import Difference, differences
 from sandbox.checkpoints.errors import CheckpointError
-from sandbox.checkpoints.packs import Packs
 from sandbox.checkpoints.store import Store as Checkpoints
-from sandbox.workspace.difftext import unified
 
 _TOTAL_CHARS = 32 << 20
 """After this much, differences are named and not shown."""
@@ -66,7 +65,7 @@ def _say(
         if shown > _TOTAL_CHARS:
             say("# the diff is too long; ask for paths to see the rest")
             return
-        for line in _text(checkpoints.packs, one):
+        for line in hunks(checkpoints.packs, one):
             shown += len(line)
             say(line)
 
@@ -79,20 +78,6 @@ def _what(one: Difference) -> str:
     if one.node != "file" or one.after is None:
         return one.node
     return f"{amount(one.after.size, 'B')}{' +x' if one.after.mode & 0o100 else ''}"
-
-
-def _text(packs: Packs, one: Difference) -> Iterator[str]:
-    yield f"--- {'/dev/null' if one.before is None else f'{name(one.path)}'}"
-    yield f"+++ {'/dev/null' if one.after is None else f'{name(one.path)}'}"
-    if one.before is not None and one.after is not None and one.before.mode != one.after.mode:
-        yield f"# mode {one.before.mode:04o} becomes {one.after.mode:04o}"
-    before, after = text_of(packs, one.before), text_of(packs, one.after)
-    if before is None or after is None:
-        yield "# too large to show"
-    elif b"\0" in before or b"\0" in after:
-        yield f"# binary: {len(before):,} bytes become {len(after):,}"
-    elif one.kind != "mode":
-        yield from unified(before, after)
 
 
 def _fields(one: Difference, since: int, until: int) -> dict[str, object]:

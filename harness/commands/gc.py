@@ -26,8 +26,11 @@ def gc() -> int:
 
 async def _reap(store: Store) -> list[Reaped]:
     def unended(state: Path) -> bool:
-        """Whether somebody may go on with a session in its container: nobody wrote its end."""
-        return store.row(state).status == "interrupted"
+        """Whether somebody may go on with a session in its container: nobody wrote its end, and it is no
+        child, which ends with its parent.
+        """
+        row = store.row(state)
+        return row.status == "interrupted" and not row.parent
 
     engine = await Engine.connect()
     try:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.commands.say import say
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
+from harness.events import ChildStarted
 from harness.lock import LOCK, locked
+from harness.reading import read
+from harness.record import FILE
 from harness.store import Store, home
 from sandbox.engine import Engine
 from sandbox.reaper import reap
@@ -21,8 +25,20 @@ LOOK_S = 0.05
 
 
 def kill(reference: str) -> int:
-    directory = Store(home()).session(reference)
+    store = Store(home())
+    directory = store.session(reference)
+    if parent := store.row(directory).parent:
+        raise UsageError(f"session {directory.name} is a child of {parent}, and ends with it: kill that one")
     return asyncio.run(_kill(directory))
+
+
+def _children(directory: Path) -> Iterator[str]:
+    """The sessions that this one started, and they in turn."""
+    for record in read(directory):
+        if isinstance(record.entry, ChildStarted):
+            yield record.entry.session
+            if (directory.parent / record.entry.session / FILE).exists():
+                yield from _children(directory.parent / record.entry.session)
 
 
 async def _kill(directory: Path) -> int:
@@ -31,6 +47,8 @@ async def _kill(directory: Path) -> int:
     try:
         # Also where its harness was killed and the container waits for somebody to go on with it.
         left = await reap(engine, directory.parent, session=directory.name)
+        for child in await asyncio.to_thread(lambda: list(_children(directory))):
+            left += await reap(engine, directory.parent, session=child)
     finally:
         await engine.close()
     say(f"{directory.name}: ended" if ended or left else f"{directory.name}: was not running")

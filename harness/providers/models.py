@@ -65,6 +65,11 @@ def open_provider(name: str, *, base_url: str | None = None, env: Mapping[str, s
             raise UsageError(f"no provider {kind!r}: give one of {', '.join(FORMS)}")
 
 
+def for_child(provider: Provider, name: str) -> Provider:
+    """The same model for a session that this one starts: a script holds what each of them says."""
+    return provider.of_child(name) if isinstance(provider, ScriptedProvider) else provider
+
+
 def _key(env: Mapping[str, str], *names: str) -> str:
     for name in names:
         if key := env.get(name, "").strip():

@@ -4,6 +4,8 @@
     {"text": "I look around.", "calls": [{"name": "bash", "arguments": {"command": "ls"}}]}
     {"text": "Done."}
 
+    {"child": "tests", "text": "I am a session that this one started."}
+
 Which reply comes next is read off the request alone (as many as it already holds), so a resumed or retried
 session continues where it was. Usage is an estimate: a token for every four characters, whatever came before
 the newest reply counted as read from a cache. A script holds no summaries: where the context has to be
@@ -38,6 +40,9 @@ class ScriptedCall(Value):
 
 
 class ScriptedReply(Value):
+    child: str = ""
+    """The child session that says it, `tests`, or `tests/unit` of a child's child; empty for the session
+    itself."""
     text: str = ""
     thinking: str = ""
     calls: tuple[ScriptedCall, ...] = ()
@@ -51,13 +56,15 @@ class ScriptedProvider:
     name = "scripted"
 
     def __init__(
-        self, replies: Iterable[ScriptedReply | JsonObject | str], *, source: str = "script"
+        self, replies: Iterable[ScriptedReply | JsonObject | str], *, source: str = "script", child: str = ""
     ) -> None:
         self.model = source
+        self._lines = tuple(map(_reply, replies))
         self._replies: list[Reply] = []
         calls = 0
-        for reply in replies:
-            line = _reply(reply)
+        for line in self._lines:
+            if line.child != child:
+                continue
             self._replies.append(_compose(line, first_call=calls + 1))
             calls += len(line.calls)
         self._read: tuple[tuple[Message, ...], int, int] = ((), 0, 0)
@@ -66,6 +73,10 @@ class ScriptedProvider:
     def from_file(cls, path: Path) -> ScriptedProvider:
         """The script in `path`; a line that is no reply is a UsageError naming file, line and reason."""
         return cls(_lines(path), source=str(path))
+
+    def of_child(self, name: str) -> ScriptedProvider:
+        """What the same script has that child say."""
+        return ScriptedProvider(self._lines, source=self.model, child=name)
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         if request.purpose == "summary":

@@ -194,7 +194,8 @@ class Rebuilder:
             case GrantChanged():
                 self._grant(entry)
             case ChildStarted() if self._session is not None:
-                self._session.children[entry.name] = Child(entry.name, entry.session, entry.mergeable)
+                child = Child(entry.name, entry.session, entry.call_id, entry.mergeable)
+                self._session.children[entry.name] = child
                 self._session.given += 1 + entry.children
         if self._copied and not isinstance(entry, SessionStarted):
             self._copied -= 1

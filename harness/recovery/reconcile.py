@@ -23,6 +23,7 @@ from harness.session import Session
 from harness.syscalls.arguments import fetch
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
 from harness.syscalls.bash import Bash, rejoin
+from harness.syscalls.spawn import Spawn, interrupted
 from harness.syscalls.table import TABLE
 from harness.syscalls.write import Edit, Write, digest_of
 from policies.decide import Decision
@@ -157,6 +158,8 @@ def _handler(one: Found, attached: bool) -> Callable[[Context, Any], Awaitable[O
             return partial(_say, _wrote(one.open.ahead))
         case "not_run", _:
             return partial(_say, Outcome(NOT_RUN, "not_run"))
+        case "unknown", Spawn():
+            return interrupted
     return partial(_say, Outcome(UNSEEN if attached else GONE, "unknown"))
 
 

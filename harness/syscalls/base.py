@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from harness.approvals.service import Approvals
+from harness.children import Children
 from harness.memory.index import Index
 from harness.messages import JsonObject
 from harness.outlet import Outlet
@@ -134,6 +135,8 @@ class Context:
     """The pages of the session's journal."""
     announce: Announce = unannounced
     """Awaited before a file is replaced."""
+    children: Children | None = None
+    """Starts sessions for this one; None where none can be."""
     on_output: OnOutput | None = None
     """None when nobody watches."""
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from harness.messages import JsonObject
 from harness.providers.base import ToolSpec
-from harness.syscalls import bash, glob, grep, job, plan, read, recall, sudo, write
+from harness.syscalls import bash, glob, grep, job, merge, plan, read, recall, spawn, sudo, write
 from harness.syscalls.base import Arguments, Syscall
 
 
@@ -104,6 +104,24 @@ _ROWS = (
         sudo.access,
         sudo.sudo,
         petitions=True,
+    ),
+    Syscall(
+        "spawn",
+        "Start another session on a copy of the workspace as it is now, for a task that stands on its own, "
+        "and wait for its end. It has its own container and context, this session's rules or stricter ones, "
+        "and a share of what is left of this session's budget. Several in one message run at the same time. "
+        "What it changed comes back as a diff; `merge` takes it over.",
+        spawn.Spawn,
+        spawn.access,
+        spawn.spawn,
+    ),
+    Syscall(
+        "merge",
+        "Take over the files that a child changed, or some of them. A file that has changed here since the "
+        "child was started is left alone and named.",
+        merge.Merge,
+        merge.access,
+        merge.merge,
     ),
 )
 TABLE: Mapping[str, Syscall] = MappingProxyType({row.name: row for row in _ROWS})

@@ -53,11 +53,13 @@ class Gate:
         clock: Callable[[], float] = time.monotonic,
         inspection: Inspection | None = None,
         tools: Mapping[str, str] = MappingProxyType({}),
+        above: Gate | None = None,
     ) -> None:
         """`ask` puts a question to the user and returns True for a yes. `report` is awaited with every
         `Decided` before anything is sent, and with a `Closed` at the end; if it raises, nothing is sent.
         `inspection` is made here where the policy wants one and none is given; `tools` is what presets tell
-        the tools inside. SandboxRefused when a secret or a file of certificates cannot be had.
+        the tools inside. What moves counts in the gate `above`, too. SandboxRefused when a secret or a file
+        of certificates cannot be had.
         """
         self.policy = policy
         self._report, self._clock = report, clock
@@ -65,7 +67,7 @@ class Gate:
         self._names = NameBudget(clock)
         self._questions = Questions(ask, policy.sudo.timeout_s)
         self._slots = asyncio.Semaphore(policy.limits.connections)
-        self._traffic = Traffic(policy.limits)
+        self._traffic: Traffic = Traffic(policy.limits, above=None if above is None else above._traffic)
         self._pace = Pace(clock)
         self._live: set[Live] = set()
         self._count = 0

@@ -27,16 +27,22 @@ class Traffic:
     limits: Limits
     bytes_out: int = 0
     bytes_in: int = 0
+    above: Traffic | None = None
+    """Of the session that started this one: what moves here counts there as well."""
 
     def sent(self, size: int) -> None:
         """Account for bytes before they go out. Cut when the session may send no more."""
         if self.bytes_out + size > self.limits.egress_mb << 20:
             raise Cut(f"the session has sent all it may (limits.egress_mb {self.limits.egress_mb})")
+        if self.above is not None:
+            self.above.sent(size)
         self.bytes_out += size
 
     def received(self, size: int) -> None:
         if self.bytes_in + size > self.limits.ingress_mb << 20:
             raise Cut(f"the session has received all it may (limits.ingress_mb {self.limits.ingress_mb})")
+        if self.above is not None:
+            self.above.received(size)
         self.bytes_in += size
 
 

@@ -263,7 +263,12 @@ async def mkdir(process: GuestProcess) -> int:
 
 async def ln(process: GuestProcess) -> int:
     words = process.argv[1:]
-    flags = "".join(words.pop(0)[1:] for word in tuple(words) if word.startswith("-") and word is words[0])
+    flags = ""
+    while words and words[0].startswith("-"):
+        word = words.pop(0)
+        if word == "--":
+            break
+        flags += word[1:]
     if set(flags) - set("sfn") or len(words) != 2:
         return await usage(process)
     source, target = words

@@ -1,0 +1,83 @@
+"""A fork of a workspace up to its first call, beside a cold session that copies the same directory in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from policies import Policy
+from sandbox import SandboxSpec, open_sandbox
+from sandbox.checkpoints.share import complete, link, plant
+from sandbox.checkpoints.store import Bounds, Writer
+from sandbox.engine import Engine
+from sandbox.workspace import manifest
+from sandbox.workspace.quota import remove
+from tests.bench.figure import Beside, Figure
+from tests.bench.place import Bench, connected, true
+from tests.bench.sampling import Contender, interleaved
+from tests.bench.workspace import make_tree
+
+FILES, BYTES = 1_000, 10_000_000
+BOUNDS = Bounds(2048, 100)
+
+
+async def measure(bench: Bench) -> list[Figure]:
+    with bench.directory() as scratch:
+        project, source = scratch / "project", scratch / "source"
+        await asyncio.to_thread(make_tree, project, FILES, BYTES)
+        os.sync()
+        async with connected() as engine:
+            spec = SandboxSpec(policy=bench.policy, workspace=project, state=source)
+            async with open_sandbox(spec, engine=engine):
+                await asyncio.to_thread(_kept, source)
+            number = iter(range(10**6))
+
+            async def forked() -> float:
+                state = scratch / f"fork{next(number)}"
+                return await fork(source, state, project, bench.policy, engine)
+
+            async def cold() -> float:
+                return await first_call(scratch / f"cold{next(number)}", project, bench.policy, engine)
+
+            ours, beside = await interleaved(
+                bench.count(10, 2), Contender("fork", forked), Contender("cold session", cold)
+            )
+            await asyncio.to_thread(remove, source)
+    title = f"fork of {FILES:,} files to its first call"
+    return [Figure(title, ours, None, (Beside(beside, most=1.3),))]
+
+
+def _kept(source: Path) -> None:
+    with Writer(source, BOUNDS) as writer:
+        assert writer.take() is not None
+
+
+async def fork(source: Path, state: Path, project: Path, policy: Policy, engine: Engine) -> float:
+    started = time.perf_counter()
+    await asyncio.to_thread(_plant, source, state, policy)
+    spent = time.perf_counter() - started
+    return spent + await first_call(state, project, policy, engine, reopen=True)
+
+
+def _plant(source: Path, state: Path, policy: Policy) -> None:
+    state.mkdir()
+    link(source, state, [0])
+    with Writer(state, BOUNDS) as writer:
+        target = writer.load(0)
+        complete(writer, target)
+        plant(state, manifest.load(source, applied=False), writer, target, policy.limits)
+
+
+async def first_call(
+    state: Path, project: Path, policy: Policy, engine: Engine, *, reopen: bool = False
+) -> float:
+    """Until a first command has run. Removing it all is not timed."""
+    spec = SandboxSpec(policy=policy, workspace=project, state=state, reopen=reopen)
+    started = time.perf_counter()
+    async with open_sandbox(spec, engine=engine) as box:
+        await true(box)
+        took = time.perf_counter() - started
+    await asyncio.to_thread(remove, state)
+    return took
