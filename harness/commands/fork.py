@@ -29,7 +29,7 @@ from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.share import complete, link, plant
 from sandbox.checkpoints.store import Writer
 from sandbox.workspace import manifest
-from sandbox.workspace.quota import remove
+from sandbox.workspace.quota import flush, remove
 
 
 def fork(reference: str, at: int | None) -> int:
@@ -43,7 +43,7 @@ def fork(reference: str, at: int | None) -> int:
             _share(source, directory, past, policy)
         except CheckpointError as exc:
             raise UsageError(f"session {source.name} cannot be forked: {exc}") from exc
-        os.sync()
+        flush(directory)
         # The commit point: without its journal the directory is no session yet.
         asyncio.run(_begin(directory, past))
     say(f"{directory.name}: forked from {source.name} at checkpoint {past.checkpoint.number}")

@@ -142,6 +142,20 @@ def release(session_dir: Path) -> None:
         _unmount(session_dir)
 
 
+def flush(session_dir: Path) -> None:
+    """Bring what the copy holds, while nothing of it is mounted, to the disk."""
+    image = session_dir / IMAGE
+    if not image.exists():
+        os.sync()
+        return
+    # All of the copy is in this one file; the rest of the machine's need not be waited for.
+    descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove(session_dir: Path) -> None:
     """Remove the copy, whatever the guest left in it. Idempotent."""
     with _locked(session_dir), beneath.root(session_dir) as top:

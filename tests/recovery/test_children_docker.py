@@ -159,3 +159,50 @@ async def test_a_child_whose_harness_was_killed_is_ended_and_not_begun_again(tmp
     assert len(store.list()) == 2
     # What it began can be gone on with, in a session of its own.
     assert await asyncio.to_thread(fork, kid.id, None) == 0
+
+
+async def test_over_an_overlay_a_child_sees_what_was_written_and_what_lies_beneath(tmp_path, monkeypatch):
+    script, workspace = written(
+        tmp_path,
+        {"calls": [call("bash", command="echo early > early; rm other.txt")]},
+        {"calls": [call("spawn", name="kid", task="a")]},
+        {"child": "kid", "calls": [call("bash", command="ls; cat early; echo more >> shared.txt; > new")]},
+        {"child": "kid", "text": "said"},
+        {"calls": [call("merge", child="kid")]},
+        {"calls": [call("bash", command="ls; cat shared.txt")]},
+        {"text": "done"},
+    )
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    for path in (workspace, *workspace.iterdir()):
+        os.chown(path, 1000, 1000)
+    strict = load("strict")
+    policy = strict.model_copy(update={"workspace": strict.workspace.model_copy(update={"mode": "overlay"})})
+    home = tmp_path / "home"
+    options = RunOptions("go", f"scripted:{script}", policy, workspace=workspace, home=home, watched=False)
+    ended = await run(options, lambda event: None, Interrupt())
+    assert ended.status == "done", ended
+    parent = next(row for row in Store(home).list() if not row.parent)
+    child = next(row for row in Store(home).list() if row.parent)
+    (seen,) = outcomes(child.directory)
+    assert seen.content.startswith("early\nshared.txt\nearly\n")
+    _, spawned, merged, last = outcomes(parent.directory)
+    assert spawned.error is None
+    assert merged.error is None, merged.content
+    assert last.content.split("\n")[:5] == ["early", "new", "shared.txt", "as it was", "more"]
+    assert (workspace / "shared.txt").read_text() == "as it was\n"
+    # A fork of it stands over the same directory, and shows no more than it wrote.
+    monkeypatch.setenv("USERMODE_HOME", str(home))
+    assert await asyncio.to_thread(fork, parent.id, 1) == 0
+    (forked,) = (row for row in Store(home).list() if row.status == "forked")
+    assert {(one.path, one.kind) for one in changes(forked.directory).changes} == {
+        ("early", "added"), ("other.txt", "deleted"),
+    }  # fmt: skip
+    # It has given one reply; these are the next.
+    look = {"calls": [call("bash", command="ls; cat shared.txt")]}
+    replies = [{"text": "given before"}, look, {"text": "done"}]
+    script.write_text("".join(json.dumps(line) + "\n" for line in replies))
+    again = ResumeOptions(forked.id, "look", home=home, watched=False)
+    ended = await resume(again, lambda event: None, Interrupt())
+    assert ended.status == "done"
+    assert outcomes(forked.directory)[-1].content.startswith("early\nshared.txt\nas it was\n")
