@@ -12,7 +12,7 @@ import pytest
 from small_disk import small_disk
 
 from harness.boot import RunOptions, run
-from harness.events import CallOutcome, CallStarted
+from harness.events import CallOutcome, CallStarted, Notice
 from harness.exits import SANDBOX
 from harness.interrupt import Interrupt
 from harness.reading import read, verify
@@ -108,6 +108,11 @@ async def test_what_runs_is_ended_while_what_it_stored_still_fits(
         assert "stopped: " in next(
             one.entry.result.content for one in read(row.directory) if isinstance(one.entry, CallOutcome)
         )
+        # There was no room for a checkpoint either: that is said, and the session goes on.
+        notices = [one.entry for one in read(row.directory) if isinstance(one.entry, Notice)]
+        assert [one.text for one in notices if one.code == "checkpoint"] == [
+            "no checkpoint: the host's disk is nearly full"
+        ]
         disk.empty()
         apply(row.directory)
         assert (tmp_path / "workspace" / "ran").read_text() == "one\nthree\n"
