@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from harness.approvals.call import about_call
@@ -229,7 +230,7 @@ class _Record:
             await self._devices.recorder.record(self._prepared.intent)
             self._announced = True
         call, exec_id = self._prepared.call, self._prepared.exec_id
-        self._made = Made(int(exec_id, 16) - FIRST_EXEC_ID, call.id, summary(call))
+        self._made = Made(int(exec_id, 16) - FIRST_EXEC_ID, call.id, partial(summary, call))
         session.made[exec_id] = self._made
         # Past the intent the call may have happened; its outcome says whether it did.
         self._began = time.monotonic()

@@ -130,8 +130,8 @@ def opener(session: Session, origin: Origin) -> str:
     if made is None:
         return f"{program}, of no call that is known"
     if made.running:
-        return f"{program}, of call #{made.number}: {made.summary}"
-    return f"{program}, in the background, started by call #{made.number}: {made.summary}"
+        return f"{program}, of call #{made.number}: {made.summary()}"
+    return f"{program}, in the background, started by call #{made.number}: {made.summary()}"
 
 
 def opens(outlet: Outlet | None) -> tuple[Callable[[Grant], None], Callable[[Grant], None]]:

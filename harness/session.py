@@ -6,7 +6,7 @@ Everything else the kernel works with is a constant or a collaborator. It can be
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -82,7 +82,8 @@ class Made:
     number: int
     """In the order they were prepared, from 1."""
     call_id: str
-    summary: str
+    summary: Callable[[], str]
+    """In one line; few are ever asked."""
     running: bool = True
 
 

@@ -133,7 +133,7 @@ async def _interact(box: Sandbox, policy: Policy, session: Session) -> None:
         call_id=session.next_exec_id(),
     )
     assert command.call_id is not None
-    session.made[command.call_id] = Made(session.calls, "shell", "the shell")
+    session.made[command.call_id] = Made(session.calls, "shell", lambda: "the shell")
     with raw(keys, screen):
         async with box.spawn(command) as process:
             await bridge(process, keys, screen)

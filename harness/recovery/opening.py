@@ -34,4 +34,7 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if was:
+            # Into the oldest generation, unread: the first round would look through all of it at once.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()

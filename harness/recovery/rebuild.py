@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from harness.approvals.grants import Grant
 from harness.approvals.petition import binding_of
@@ -280,7 +281,9 @@ class Rebuilder:
         number = int(intent.exec_id, 16) - FIRST_EXEC_ID
         # Calls of one message are announced in any order; no number may come twice.
         self._session.calls = max(self._session.calls, number)
-        self._session.made[intent.exec_id] = Made(number, intent.call.id, summary(intent.call), running=False)
+        self._session.made[intent.exec_id] = Made(
+            number, intent.call.id, partial(summary, intent.call), running=False
+        )
 
     def _learn(self, entry: CallOutcome, ts: str) -> None:
         """What a call's outcome changed in the session."""
