@@ -129,11 +129,16 @@ class Journal:
         """
         return (await self.append_many([entry]))[0]
 
-    async def append_many(self, entries: Sequence[Entry]) -> list[Record]:
-        """Write several entries with one flush; all of them are there afterwards, or none."""
+    async def append_many(
+        self, entries: Sequence[Entry], told: Callable[[Sequence[Record]], object] = lambda records: None
+    ) -> list[Record]:
+        """Write several entries with one flush; all of them are there afterwards, or none.
+
+        `told` is told the records once they are on the disk, also when whoever waits was cancelled.
+        """
         if self._fd < 0:
             raise JournalError("the journal is closed", code="closed")
-        return await _ended(self._worker.submit(self._write, list(entries)))
+        return await _ended(self._worker.submit(self._write, list(entries)), told)
 
     def close(self) -> None:
         """Finish what is being written and release the session. Idempotent."""
@@ -224,8 +229,9 @@ def _still(session: str) -> str:
     )
 
 
-async def _ended(job: Future[T]) -> T:
-    """What became of a job of another thread. Cancelled, it still waits for the end, and is cancelled then.
+async def _ended(job: Future[T], told: Callable[[T], object]) -> T:
+    """What became of a job of another thread, after `told` was told. Cancelled, it still waits for the end,
+    and is cancelled then.
 
     A shielded `run_in_executor` does the same, with twice as many futures and rounds of the loop.
     """
@@ -238,6 +244,8 @@ async def _ended(job: Future[T]) -> T:
             await waiter
         except asyncio.CancelledError as exc:
             cancelled = exc
+    if job.exception() is None:
+        told(job.result())
     if cancelled is not None:
         # A failure is told by the next append; a failed write leaves nothing behind.
         raise cancelled

@@ -19,7 +19,9 @@ class Recorded(Protocol):
 class Writer(Protocol):
     """What the kernel needs of a journal: when an append returns, the entries are on the disk."""
 
-    async def append_many(self, entries: Sequence[Entry]) -> Sequence[Recorded]: ...
+    async def append_many(
+        self, entries: Sequence[Entry], told: Callable[[Sequence[Recorded]], object]
+    ) -> Sequence[Recorded]: ...
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class Recorder:
 
     async def record(self, *entries: Entry) -> tuple[Entry, ...]:
         """The entries as written. JournalError when they could not be; then nobody was told either."""
-        written = tuple(recorded.entry for recorded in await self.journal.append_many(entries))
-        for entry in written:
-            self.facts.feed(entry)
-            self.emit(entry)
-        return written
+        written = await self.journal.append_many(entries, self._tell)
+        return tuple(recorded.entry for recorded in written)
+
+    def _tell(self, written: Sequence[Recorded]) -> None:
+        for recorded in written:
+            self.facts.feed(recorded.entry)
+            self.emit(recorded.entry)

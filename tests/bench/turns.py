@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,8 +50,10 @@ class MeteredJournal:
     appended: list[int] = field(default_factory=list)
     size: int = 0
 
-    async def append_many(self, entries: Sequence[Entry]) -> list[Record]:
-        records = await self.journal.append_many(entries)
+    async def append_many(
+        self, entries: Sequence[Entry], told: Callable[[Sequence[Record]], object]
+    ) -> list[Record]:
+        records = await self.journal.append_many(entries, told)
         size = self.file.stat().st_size
         self.appended.append(size - self.size)
         self.size = size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -32,11 +32,15 @@ class MemoryJournal:
     entries: list[Entry] = field(default_factory=list)
     fails_at: int | None = None
 
-    async def append_many(self, entries: Sequence[Entry]) -> list[SimpleNamespace]:
+    async def append_many(
+        self, entries: Sequence[Entry], told: Callable[[Sequence[Any]], object] = lambda records: None
+    ) -> list[SimpleNamespace]:
         if self.fails_at is not None and len(self.entries) + len(entries) > self.fails_at:
             raise JournalError("no space left on the device", code="disk_full")
         self.entries += entries
-        return [SimpleNamespace(entry=entry) for entry in entries]
+        written = [SimpleNamespace(entry=entry) for entry in entries]
+        told(written)
+        return written
 
 
 class Says:

@@ -113,10 +113,10 @@ async def test_a_failing_journal_stops_the_session_before_the_next_effect(starte
     started.says(calls(("write", {"path": "a", "content": "x"})), "Done.")
     plain = Journal.append_many
 
-    async def full(self, entries):
+    async def full(self, entries, *told):
         if any(entry.kind == "call_intent" for entry in entries):
             raise JournalError("no space is left", code="disk_full")
-        return await plain(self, entries)
+        return await plain(self, entries, *told)
 
     monkeypatch.setattr(Journal, "append_many", full)
     closed = MemorySandbox.close

@@ -489,7 +489,8 @@ async def test_an_append_that_is_cancelled_while_it_writes_is_written_all_the_sa
         real(fd, data)
 
     monkeypatch.setattr(module, "_write_all", slow)
-    task = asyncio.create_task(journal.append(notice("cancelled")))
+    told = []
+    task = asyncio.create_task(journal.append_many([notice("cancelled")], told.extend))
     await writing.wait()
     for _ in range(3):
         task.cancel()
@@ -498,6 +499,7 @@ async def test_an_append_that_is_cancelled_while_it_writes_is_written_all_the_sa
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert [record.entry.text for record in told] == ["cancelled"]
     monkeypatch.undo()
     await journal.append(notice("next"))
     journal.close()

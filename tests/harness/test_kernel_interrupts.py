@@ -176,10 +176,10 @@ async def test_a_message_during_the_last_words_is_answered_too(make_session):
 def _steering_once(run):
     append = run.journal.append_many
 
-    async def append_many(entries):
+    async def append_many(entries, told):
         if any(isinstance(entry, MessageAdded) and entry.message.text == "All done." for entry in entries):
             run.steer("tabs!")
-        return await append(entries)
+        return await append(entries, told)
 
     return append_many
 

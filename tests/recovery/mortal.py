@@ -107,10 +107,10 @@ WRITTEN = Journal.append_many
 def install(monkeypatch, world):
     """Put the boundaries into the harness; `world()` is the one of this moment."""
 
-    async def append_many(journal, entries):
+    async def append_many(journal, entries, *told):
         names = "+".join(entry.kind for entry in entries)
         world().life.step(f"before writing {names}")
-        records = await WRITTEN(journal, entries)
+        records = await WRITTEN(journal, entries, *told)
         world().life.step(f"after writing {names}")
         return records
 

@@ -87,6 +87,7 @@ async def test_a_second_one_that_names_the_same_host_goes_through(dialled) -> No
         b"\x80\x2e\x01\x03\x01" + EVIL,
         EVIL[:40],
     ],
+    ids=lambda second: f"{len(second)} bytes",  # they differ from run to run
 )
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_a_second_one_that_does_not_is_never_sent(
