@@ -136,10 +136,10 @@ async def test_an_end_that_cannot_be_written_is_told_all_the_same(started, monke
     started.says("Done.")
     plain = Journal.append_many
 
-    async def full(self, entries):
+    async def full(self, entries, *told):
         if any(isinstance(entry, SessionEnded) for entry in entries):
             raise JournalError("no space is left", code="disk_full")
-        return await plain(self, entries)
+        return await plain(self, entries, *told)
 
     monkeypatch.setattr(Journal, "append_many", full)
     ended = await started.run()
