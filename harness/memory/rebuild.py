@@ -29,7 +29,8 @@ class Rebuild:
         self.memory = Memory()
         self.memory.fixed = fixed
         self.messages: list[Message] = []
-        self._results: list[Result] = []
+        self._results: dict[str, Result] = {}
+        """By call id."""
         self.model = ""
         """Whom the session last asked."""
         self._timeline: Timeline[Entry] = Timeline()
@@ -54,7 +55,7 @@ class Rebuild:
     def _go_back(self, kept: list[Entry]) -> None:
         """As it was at a checkpoint: told anew, since nothing of what is known can be untold."""
         fixed, window = self.memory.fixed, self.memory.window
-        self.memory, self.messages, self._results = Memory(), [], []
+        self.memory, self.messages, self._results = Memory(), [], {}
         self.memory.fixed, self.memory.window = fixed, window
         for entry in kept:
             self._fold(entry)
@@ -63,7 +64,7 @@ class Rebuild:
         self.memory.facts.feed(entry)
         match entry:
             case CallOutcome():
-                self._results.append(entry.result)
+                self._results.setdefault(entry.result.call_id, entry.result)
                 for page in recalled(entry):
                     self.memory.table.touch(page)
             case PagesEvicted() | Compacted():
@@ -91,15 +92,11 @@ class Rebuild:
         """Make the message of the results that have come."""
         if not self._results:
             return
-        parts = []
-        for call in self.messages[-1].calls if self.messages else ():
-            found = next((result for result in self._results if result.call_id == call.id), None)
-            if found is not None:
-                self._results.remove(found)
-                parts.append(found)
+        calls = self.messages[-1].calls if self.messages else ()
+        parts = tuple(self._results[call.id] for call in calls if call.id in self._results)
         self._results.clear()
         if parts:
-            self.messages.append(Message(role="tool", parts=tuple(parts)))
+            self.messages.append(Message(role="tool", parts=parts))
 
 
 def recalled(entry: CallOutcome) -> tuple[str, ...]:

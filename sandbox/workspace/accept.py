@@ -37,6 +37,10 @@ class _Skipped(Exception):
     """This path is left alone; the message is the reason."""
 
 
+class _Full(_Skipped):
+    """And so are all that come after it: what was to be deleted may have been moved to where nothing fits."""
+
+
 def apply(
     session_dir: Path,
     paths: Sequence[str] | None = None,
@@ -78,11 +82,15 @@ def _taken(
     left: list[tuple[str, str]] = []
     with AppliedLog(session_dir) as log:
         run = _Run(copy, source, log)
+        full: _Full | None = None
         for change in wanted:
             try:
+                if full is not None:
+                    raise full
                 run.take(change)
             except _Skipped as reason:
                 left.append((change.path, str(reason)))
+                full = reason if isinstance(reason, _Full) else full
     return run.applied, left
 
 
@@ -126,7 +134,7 @@ class _Run:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise _Skipped("the disk is full; free some space, then apply it again") from None
+            raise _Full("the disk is full; free some space, then apply it again") from None
         self.applied.append(change.path)
 
     def _delete(self, change: Change) -> None:

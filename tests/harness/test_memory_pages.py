@@ -278,7 +278,7 @@ async def test_over_a_hundred_turns_the_beginning_changes_only_when_a_batch_goes
     assert again.memory.assemble(again.messages) == run.session.memory.assemble(run.session.messages)
     assert again.memory.table.pages == run.session.memory.table.pages
     assert again.memory.calibration == run.session.memory.calibration
-    assert again.memory.prefix.digests == run.session.memory.prefix.digests
+    assert again.memory.prefix.messages == run.session.memory.prefix.messages
 
 
 async def test_a_lost_cache_is_told_in_the_session_and_its_journal(make_session):
