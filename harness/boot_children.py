@@ -49,7 +49,7 @@ from sandbox import owner
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.egress import Gate
 from sandbox.errors import SandboxError
-from sandbox.workspace.quota import remove
+from sandbox.workspace.quota import release, remove
 
 if TYPE_CHECKING:
     from harness.boot import Start
@@ -86,8 +86,8 @@ class Brood:
                 start = await self._prepared(stack, errand, directory, started)
             except BaseException as exc:
                 # Without a journal it is no session: nothing of it is left.
-                if not (directory / FILE).exists():
-                    await asyncio.to_thread(_forget, directory)
+                gone = release if (directory / FILE).exists() else _forget
+                await asyncio.to_thread(gone, directory)
                 if not isinstance(exc, _NOT_TO_BE_HAD) or (
                     isinstance(exc, JournalError) and exc.code in ("io", "closed")
                 ):

@@ -42,7 +42,7 @@ class Checkpointer(Protocol):
         """
 
     async def snapshot(self, session_dir: Path, limits: Limits) -> None:
-        """Give another session, which has none, a workspace that is this one as it is now.
+        """Give another session, which has none, a workspace that is this one as it is now, and mounted.
 
         CheckpointError when it cannot be had; what was made until then is the caller's to remove.
         """
@@ -117,7 +117,7 @@ class Checkpoints:
         link(self._session_dir, session_dir, ())
         with Writer(session_dir, bounds(limits)) as writer:
             taken = self._writer.hand_over(writer)
-            plant(session_dir, known, writer, taken, limits)
+            plant(session_dir, known, writer, taken, limits, mounted=True)
 
     async def close(self) -> None:
         """Wait for the one that is going on, and leave the store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -90,11 +91,15 @@ class Usage(Value):
         return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
     def plus(self, other: Usage) -> Usage:
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
-            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+        return Usage.sum((self, other))
+
+    @classmethod
+    def sum(cls, usages: Sequence[Usage]) -> Usage:
+        return cls(
+            input_tokens=sum(one.input_tokens for one in usages),
+            output_tokens=sum(one.output_tokens for one in usages),
+            cache_read_tokens=sum(one.cache_read_tokens for one in usages),
+            cache_write_tokens=sum(one.cache_write_tokens for one in usages),
         )
 
 

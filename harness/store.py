@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,11 +25,14 @@ from harness.errors import HarnessError, JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted
 from harness.lock import exclusive, locked
 from harness.record import FILE, MAX_LINE, BadLine, Record, decode
+from sandbox import owner
 
 SESSION_ID = re.compile(r"^\d{8}-\d{6}-[0-9a-f]{6}$")
 """UTC date and time, then a random part: `20261122-143005-8f3a2c`. Sorts by age; safe in any name."""
 _PREFIX = re.compile(r"^[0-9a-f-]{1,22}$")
 _REMOVING = ".removing-"
+NEVER_BEGAN_S = 60.0
+"""Longer than it takes from a session's directory to the first entry of its journal."""
 # How every line of an assistant's message begins, after the members that differ.
 _TURN = b'"entry":{"kind":"message","message":{"role":"assistant"'
 
@@ -170,8 +175,10 @@ class Store:
         known_so_far = ("", task, model, first.ts, turns)
         return SessionRow(directory.name, directory, status, *known_so_far, parent=parent)
 
-    def remove(self, directory: Path) -> None:
-        """Delete a session and all its files. UsageError while it runs, or for a path that is no session."""
+    def remove(self, directory: Path, *, deleted: bool = True) -> None:
+        """Delete a session and its files, or leave that to `sweep`. UsageError while it runs, or for a path
+        that is no session.
+        """
         if directory.parent != self.sessions or not SESSION_ID.match(directory.name):
             raise UsageError(f"{directory} is not a session of {self.home}")
         try:
@@ -183,10 +190,18 @@ class Store:
             raise UsageError(str(exc)) from exc
         except OSError as exc:
             raise HarnessError(f"cannot remove session {directory.name}: {exc.strerror}") from exc
-        _delete(doomed)
+        if deleted:
+            _delete(doomed)
 
-    def sweep(self) -> int:
-        """Finish removals that were interrupted; returns how many."""
+    def sweep(self, never_began_s: float = NEVER_BEGAN_S) -> int:
+        """Finish removals that were interrupted, and remove sessions whose harness was killed before their
+        first entry, this long ago; returns how many.
+        """
+        for row in self.list():
+            if row.status == "empty" and not owner.in_use(row.directory):
+                with contextlib.suppress(FileNotFoundError, UsageError):
+                    if time.time() - row.directory.stat().st_mtime >= never_began_s:
+                        self.remove(row.directory, deleted=False)
         left = [path for path in self.sessions.iterdir() if path.name.startswith(_REMOVING)]
         for path in left:
             _delete(path)

@@ -178,6 +178,7 @@ def _rule_words(rule: str) -> tuple[str, Words]:
     return _program(program), tuple(words)
 
 
+@lru_cache(maxsize=256)
 def runs_others(program: str) -> bool:
     """Whether a program runs what its operands tell it to, or acts on them."""
     # A dynamic loader starts the program it is given; its name says for which machine.

@@ -8,12 +8,15 @@ sandbox's job.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from policies.commands import begins_with, covers, may_mean, program_of, programs
 from policies.patterns import canonical_host, host_matches, normal_path, path_matches
 from policies.schema import Action, Policy, Rule
 from policies.shell import Parsed, parse
+
+MOST_KNOWN = 16
+"""Policies whose rules are kept told apart."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ def decide(policy: Policy, request: Request) -> Decision:
     """The strictest rule that applies. Without one the call is denied, or asked about if the policy says."""
     facts = Facts(request)
     ask = tightening = None
-    for number, rule in enumerate(policy.rules, 1):
-        if rule.action == "allow" or not may_apply(rule, facts):
+    for number, rule, program in _told_apart(policy).refusing:
+        if facts.programs is not None and program is not None and program not in facts.programs:
+            continue  # Most rules are about other programs.
+        if not may_apply(rule, facts):
             continue
         found = Decision(rule.action, describe_rule(number, rule), rule.reason)
         if rule.action == "deny":
@@ -97,17 +102,44 @@ def describe_rule(number: int, rule: Rule) -> str:
     return f"rule {number} ({rule.action} {rule.syscall}{conditions})"
 
 
+class _ToldApart(NamedTuple):
+    """A policy's rules with their numbers, and the program that each is about; None where it names none."""
+
+    refusing: tuple[tuple[int, Rule, str | None], ...]
+    """Those that deny or ask. The program is without its path."""
+    allowing: tuple[tuple[int, Rule, str | None], ...]
+    """The program is the first word of what they cover."""
+
+
+_KNOWN: dict[int, tuple[Policy, _ToldApart]] = {}
+"""By `id`, of which the policy beside it makes sure: a session decides by the same one all along."""
+
+
+def _told_apart(policy: Policy) -> _ToldApart:
+    known = _KNOWN.get(id(policy))
+    if known is None or known[0] is not policy:
+        rules = [(number, rule, rule.when.command) for number, rule in enumerate(policy.rules, 1)]
+        refusing = (
+            (n, rule, words and program_of(words)) for n, rule, words in rules if rule.action != "allow"
+        )
+        allowing = (
+            (n, rule, words and begins_with(words)) for n, rule, words in rules if rule.action == "allow"
+        )
+        if len(_KNOWN) >= MOST_KNOWN:
+            _KNOWN.clear()
+        known = _KNOWN[id(policy)] = policy, _ToldApart(tuple(refusing), tuple(allowing))
+    return known[1]
+
+
 def _allowed(policy: Policy, facts: Facts) -> Decision | None:
     """One allow rule for all of it; or, for a line of several commands, a rule for each of them."""
     commands = (facts.parsed.commands if facts.parsed is not None else None) or ()
     begins = {words[0] for words in commands}
     by_program: dict[str, list[tuple[int, Rule, str]]] = {program: [] for program in begins}
-    for number, rule in enumerate(policy.rules, 1):
-        if rule.action != "allow":
-            continue
+    for number, rule, begun in _told_apart(policy).allowing:
         command = rule.when.command
-        if command is not None:
-            if (begun := begins_with(command)) not in begins:
+        if command is not None and begun is not None:
+            if begun not in begins:
                 continue
             by_program[begun].append((number, rule, command))
             if len(begins) > 1:
@@ -159,8 +191,6 @@ def may_apply(rule: Rule, facts: Facts) -> bool:
         return False
     when = rule.when
     words = when.command
-    if words is not None and facts.programs is not None and program_of(words) not in facts.programs:
-        return False  # Most rules are about other programs.
     if when.path is not None:
         if facts.request.path is None:
             return False

@@ -18,7 +18,7 @@ def gc() -> int:
         say(f"removed {one.what}" + (f" of session {one.session}" if one.session else ""))
     swept = store.sweep()
     if swept:
-        say(f"finished removing {swept} sessions")
+        say(f"finished removing {swept} sessions that were removed, or killed before they began")
     if not removed and not swept:
         say("nothing to remove")
     return 0

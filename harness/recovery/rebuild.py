@@ -132,7 +132,8 @@ class Rebuilder:
         self._policy = Policy(name="none")
         self._conversation = Rebuild()
         self._session: Session | None = None
-        self._turns, self._usage = 0, Usage()
+        self._turns = 0
+        self._usages: list[Usage] = []
         self._cost: float | None = 0.0
         self._elapsed_s, self._from, self._until = 0.0, "", ""
         self._grants: dict[str, Grant] = {}
@@ -206,7 +207,7 @@ class Rebuilder:
     def _begin_anew(self, ts: str) -> None:
         """A fork: what was said and done before is another session's, what is spent from here on its own."""
         assert self._session is not None
-        self._turns, self._usage, self._cost = 0, Usage(), 0.0
+        self._turns, self._usages, self._cost = 0, [], 0.0
         self._elapsed_s, self._from = 0.0, ts
         self._session.limits, self._session.given = None, 0
         self._session.budget = Budget(allowance(self._policy.limits))
@@ -229,7 +230,7 @@ class Rebuilder:
         session.inbox = self._inbox
         self._loops(session)
         spent_s = self._elapsed_s + _seconds(self._from, self._until)
-        session.budget.spent_before(self._turns, self._usage, self._cost, spent_s)
+        session.budget.spent_before(self._turns, Usage.sum(self._usages), self._cost, spent_s)
         return Rebuilt(
             started=started,
             policy=self._policy,
@@ -271,7 +272,7 @@ class Rebuilder:
 
     def _paid(self, replies: int, usage: Usage, cost_usd: float | None) -> None:
         self._turns += replies
-        self._usage = self._usage.plus(usage)
+        self._usages.append(usage)
         self._cost = None if self._cost is None or cost_usd is None else self._cost + cost_usd
 
     def _made(self, intent: CallIntent) -> None:

@@ -6,6 +6,7 @@ The schemas are byte-stable for a given version, so that a provider's cache of t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -132,6 +133,7 @@ def tool_specs(rows: Iterable[Syscall] = _ROWS) -> tuple[ToolSpec, ...]:
     return tuple(ToolSpec(row.name, row.description, schema(row.arguments)) for row in rows)
 
 
+@cache
 def schema(arguments: type[Arguments]) -> JsonObject:
     """JSON Schema of the arguments, plain enough for every server: no titles, references or nulls."""
     whole = arguments.model_json_schema()

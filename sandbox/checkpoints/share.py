@@ -75,11 +75,13 @@ def plant(
     limits: Limits,
     *,
     kind: Kind | None = None,
+    mounted: bool = False,
 ) -> None:
     """Make the workspace of a session that has none yet what the checkpoint says.
 
-    `known` is the manifest of the session that it was taken of: its review is the new one's too. Nothing is
-    left mounted. CheckpointError when it cannot be made; what was made until then is the caller's to remove.
+    `known` is the manifest of the session that it was taken of: its review is the new one's too. Left
+    `mounted` for a sandbox that is opened next; else nothing is, and all of it is on the disk.
+    CheckpointError when it cannot be made; what was made until then is the caller's to remove.
     """
     fresh: dict[str, os.stat_result] = {}
     restore = Restore(store.packs, lambda path, made: fresh.__setitem__(path, made))
@@ -92,7 +94,10 @@ def plant(
             with opened(session_dir) as path, beneath.root(path) as here:
                 restore.run(here, target.root)
             manifest.save(session_dir, _as_copied(known, store, target, fresh))
-        finally:
+        except BaseException:
+            release(session_dir)
+            raise
+        if not mounted:
             release(session_dir)
     except (OSError, SandboxError) as error:
         raise CheckpointError(f"no workspace can be made of checkpoint {target.number}: {error}") from error

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from pathlib import Path
 
+from harness.checkpointing import bounds, checkpointing
 from policies import Policy
 from sandbox import SandboxSpec, open_sandbox
 from sandbox.checkpoints.share import complete, link, plant
-from sandbox.checkpoints.store import Bounds, Writer
+from sandbox.checkpoints.store import Writer
 from sandbox.engine import Engine
 from sandbox.workspace import manifest
 from sandbox.workspace.quota import remove
@@ -20,7 +22,6 @@ from tests.bench.sampling import Contender, interleaved
 from tests.bench.workspace import make_tree
 
 FILES, BYTES = 1_000, 10_000_000
-BOUNDS = Bounds(2048, 100)
 
 
 async def measure(bench: Bench) -> list[Figure]:
@@ -28,43 +29,51 @@ async def measure(bench: Bench) -> list[Figure]:
         project, source = scratch / "project", scratch / "source"
         await asyncio.to_thread(make_tree, project, FILES, BYTES)
         os.sync()
-        async with connected() as engine:
+        async with connected() as engine, contextlib.AsyncExitStack() as stack:
             spec = SandboxSpec(policy=bench.policy, workspace=project, state=source)
-            async with open_sandbox(spec, engine=engine):
-                await asyncio.to_thread(_kept, source)
+            await stack.enter_async_context(open_sandbox(spec, engine=engine))
+            checkpoints = await stack.enter_async_context(checkpointing(source, bench.policy.limits))
+            assert checkpoints is not None
+            checkpoints.begin(unsettled=False)
+            await checkpoints.finished()
             number = iter(range(10**6))
+
+            async def spawned() -> float:
+                state = scratch / f"child{next(number)}"
+                state.mkdir()
+                started = time.perf_counter()
+                await checkpoints.snapshot(state, bench.policy.limits)
+                spent = time.perf_counter() - started
+                return spent + await first_call(state, project, bench.policy, engine, reopen=True)
 
             async def forked() -> float:
                 state = scratch / f"fork{next(number)}"
-                return await fork(source, state, project, bench.policy, engine)
+                started = time.perf_counter()
+                await asyncio.to_thread(_plant, source, state, bench.policy)
+                spent = time.perf_counter() - started
+                return spent + await first_call(state, project, bench.policy, engine, reopen=True)
 
             async def cold() -> float:
                 return await first_call(scratch / f"cold{next(number)}", project, bench.policy, engine)
 
-            ours, beside = await interleaved(
-                bench.count(10, 2), Contender("fork", forked), Contender("cold session", cold)
+            children, forks, beside = await interleaved(
+                bench.count(10, 2),
+                Contender("a child's (`spawn`)", spawned),
+                Contender("`usermode fork`, on the disk", forked),
+                Contender("cold session", cold),
             )
-            await asyncio.to_thread(remove, source)
+        await asyncio.to_thread(remove, source)
     title = f"fork of {FILES:,} files to its first call"
-    return [Figure(title, ours, None, (Beside(beside, most=1.3),))]
-
-
-def _kept(source: Path) -> None:
-    with Writer(source, BOUNDS) as writer:
-        assert writer.take() is not None
-
-
-async def fork(source: Path, state: Path, project: Path, policy: Policy, engine: Engine) -> float:
-    started = time.perf_counter()
-    await asyncio.to_thread(_plant, source, state, policy)
-    spent = time.perf_counter() - started
-    return spent + await first_call(state, project, policy, engine, reopen=True)
+    return [
+        Figure(f"{title}, running", children, None, (Beside(beside, most=1.3),)),
+        Figure(f"{title}, from a session at rest", forks, None, (Beside(beside),)),
+    ]
 
 
 def _plant(source: Path, state: Path, policy: Policy) -> None:
     state.mkdir()
     link(source, state, [0])
-    with Writer(state, BOUNDS) as writer:
+    with Writer(state, bounds(policy.limits)) as writer:
         target = writer.load(0)
         complete(writer, target)
         plant(state, manifest.load(source, applied=False), writer, target, policy.limits)

@@ -15,6 +15,7 @@ from harness.events import MessageAdded, SessionEnded, SessionStarted
 from harness.journal import Journal
 from harness.messages import Message, Text, Usage
 from harness.store import SESSION_ID, Store, home
+from sandbox import owner
 
 
 @pytest.fixture
@@ -230,3 +231,14 @@ def test_interrupted_removals_are_finished(store):
     assert store.list() == []
     assert store.sweep() == 1
     assert not left.exists()
+
+
+def test_a_session_that_was_killed_before_its_first_entry_goes(store):
+    killed, young, claimed = (store.new_session() for _ in range(3))
+    for directory in (killed, claimed):
+        Journal.create(directory).close()
+        os.utime(directory, (0, 0))
+    owner.claim(claimed)
+    os.utime(claimed, (0, 0))
+    assert store.sweep() == 1
+    assert sorted(store.ids()) == sorted([young.name, claimed.name])

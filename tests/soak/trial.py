@@ -89,6 +89,7 @@ class Session:
                     raise TimeoutError(f"not at its end after {MOST_LIVES} lives")
                 self._life()
             self._judge()
+            self._store.sweep(never_began_s=0)
             self.trial.left += self._leftovers()
         except (TimeoutError, JournalError) as exc:
             self.trial.faults.append(f"{exc}; standard error: {self._complaint()}")
