@@ -38,14 +38,17 @@ class Posture:
 async def verify(box: Sandbox, want: Expected, key: Mapping[str, str]) -> Posture:
     """SandboxRefused, naming each difference, unless the container is exactly as configured."""
     begun = time.perf_counter()
+    glance = Glance(box)
+    await asyncio.sleep(0)  # It is asked for now, and answered while the disk is.
     known = remembered.recall(key)
+    seen = await glance.answers()
     if known is None:
         found = await measure(box, questions(want))
         refuse(differences(want, found))
         probes = len(found)
         remembered.remember(key, probes)
     else:
-        refuse(differences(want, await glance(box), ALWAYS))
+        refuse(differences(want, seen, ALWAYS))
         probes = known
     return Posture(probes, known is not None, time.perf_counter() - begun)
 
@@ -65,14 +68,20 @@ async def measure(box: Sandbox, asked: list[str]) -> dict[str, Answer]:
         raise SandboxRefused(f"the posture could not be measured, so nothing starts: {error}") from error
 
 
-async def glance(box: Sandbox) -> dict[str, Answer]:
-    """What the subjects of ALWAYS need, read by init itself."""
-    paths = (STATUS, MOUNTS, NETWORK)
-    try:
-        contents = await asyncio.gather(*(box.read_file(path) for path in paths))
-    except (OSError, ValueError) as error:
-        raise SandboxRefused(f"the posture could not be measured, so nothing starts: {error}") from error
-    return {f"r {path}": Answer(0, content) for path, content in zip(paths, contents, strict=True)}
+class Glance:
+    """What the subjects of ALWAYS need, read by init itself; begun when this is made."""
+
+    PATHS = (STATUS, MOUNTS, NETWORK)
+
+    def __init__(self, box: Sandbox) -> None:
+        self._reading = [asyncio.create_task(box.read_file(path)) for path in self.PATHS]
+
+    async def answers(self) -> dict[str, Answer]:
+        try:
+            contents = await asyncio.gather(*self._reading)
+        except (OSError, ValueError) as error:
+            raise SandboxRefused(f"the posture could not be measured, so nothing starts: {error}") from error
+        return {f"r {path}": Answer(0, content) for path, content in zip(self.PATHS, contents, strict=True)}
 
 
 def refuse(found: list[str]) -> None:
