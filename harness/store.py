@@ -25,6 +25,7 @@ from harness.errors import HarnessError, JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted
 from harness.lock import exclusive, locked
 from harness.record import FILE, MAX_LINE, BadLine, Record, decode
+from harness.reserve import FILE as RESERVE
 from sandbox import owner
 
 SESSION_ID = re.compile(r"^\d{8}-\d{6}-[0-9a-f]{6}$")
@@ -195,9 +196,12 @@ class Store:
 
     def sweep(self, never_began_s: float = NEVER_BEGAN_S) -> int:
         """Finish removals that were interrupted, and remove sessions whose harness was killed before their
-        first entry, this long ago; returns how many.
+        first entry, this long ago; returns how many. What ended sessions hold in reserve is given back.
         """
         for row in self.list():
+            if row.status == "ended":
+                # Of a harness that was killed after its last word.
+                (row.directory / RESERVE).unlink(missing_ok=True)
             if row.status == "empty" and not owner.in_use(row.directory):
                 with contextlib.suppress(FileNotFoundError, UsageError):
                     if time.time() - row.directory.stat().st_mtime >= never_began_s:

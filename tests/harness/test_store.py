@@ -242,3 +242,10 @@ def test_a_session_that_was_killed_before_its_first_entry_goes(store):
     os.utime(claimed, (0, 0))
     assert store.sweep() == 1
     assert sorted(store.ids()) == sorted([young.name, claimed.name])
+
+
+async def test_what_an_ended_session_held_in_reserve_is_given_back(store):
+    directory = await session_with(store, ended())
+    (directory / "reserve").write_bytes(bytes(10))
+    store.sweep()
+    assert not (directory / "reserve").exists()

@@ -195,7 +195,15 @@ class Session:
         """Of any session of this home, the one that was never journalled included."""
         sessions = self._store.ids()
         found = self._engine.api.containers(all=True, filters={"label": SESSION})
-        return [one for one in found if one["Labels"][SESSION] in sessions]
+        return [one for one in found if one["Labels"][SESSION] in sessions and self._is_there(one["Id"])]
+
+    def _is_there(self, container: str) -> bool:
+        """Where a kill meets its own removal, Docker 20.10 goes on listing what it no longer has."""
+        try:
+            self._engine.api.inspect_container(container)
+        except docker.errors.NotFound:
+            return False
+        return True
 
     def _kill_container(self) -> bool:
         for one in self._containers():
@@ -207,7 +215,8 @@ class Session:
 
     def remove_containers(self) -> None:
         for one in self._containers():
-            self._engine.api.remove_container(one["Id"], force=True)
+            with contextlib.suppress(docker.errors.NotFound):  # It has just gone by itself.
+                self._engine.api.remove_container(one["Id"], force=True)
 
     def _complaint(self) -> str:
         return (self.place / "err").read_text(errors="replace").strip()[-3000:]
