@@ -116,6 +116,7 @@ def main() -> int:
     for name, value in figures.items():
         print(f"{name:<22}{value:>8,}")
     if given.json is not None:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(figures, indent=1) + "\n")
     if all(trial.sound for trial in trials):
         shutil.rmtree(place)
