@@ -117,7 +117,8 @@ class Store:
             return directory
 
     def session(self, reference: str) -> Path:
-        """The directory of the session with this id, unique beginning of an id, or `last`.
+        """The directory of the session with this id, unique beginning of an id, or `last`: that of the user's own
+        sessions which began last, not of those that one of them started.
 
         UsageError when there is none, or several.
         """
@@ -125,7 +126,7 @@ class Store:
         if reference == "last":
             if not ids:
                 raise UsageError("there is no session yet; `usermode run TASK` makes one")
-            return self.sessions / max(ids, key=self._age)
+            return self.sessions / max(ids, key=self._order)
         if not _PREFIX.match(reference):
             raise UsageError(f"{reference!r} is not a session; `usermode ps` lists them")
         found = [reference] if reference in ids else [name for name in ids if name.startswith(reference)]
@@ -147,7 +148,8 @@ class Store:
 
     def list(self) -> list[SessionRow]:
         """All sessions, oldest first."""
-        return [self.row(self.sessions / name) for name in sorted(self.ids(), key=self._age)]
+        names = sorted(self.ids(), key=lambda name: self._order(name)[1:])
+        return [self.row(self.sessions / name) for name in names]
 
     def row(self, directory: Path) -> SessionRow:
         """What is known of one session."""
@@ -211,14 +213,19 @@ class Store:
             _delete(path)
         return len(left)
 
-    def _age(self, name: str) -> tuple[str, str]:
-        """Sort key: ids tell the second, journals the microsecond. One that has none yet is the newest."""
+    def _order(self, name: str) -> tuple[bool, str, str]:
+        """Sort key: whether it is the user's own, then when it began. Ids tell the second, journals the
+        microsecond; one that has none yet is the newest.
+        """
         try:
             with open(self.sessions / name / FILE, "rb") as journal:
                 first = _first(journal)
         except (OSError, BadLine, JournalError):
             first = None
-        return name[:15], first.ts if first else "~"
+        child = (
+            first is not None and isinstance(first.entry, SessionStarted) and first.entry.parent is not None
+        )
+        return not child, name[:15], first.ts if first else "~"
 
 
 def _first(journal: BinaryIO) -> Record | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import JournalError, UsageError
-from harness.events import MessageAdded, SessionEnded, SessionStarted
+from harness.events import ChildOf, MessageAdded, SessionEnded, SessionStarted
 from harness.journal import Journal
 from harness.messages import Message, Text, Usage
 from harness.store import SESSION_ID, Store, home
@@ -52,6 +52,19 @@ async def session_with(store: Store, *entries) -> Path:
     await journal.append_many([started(directory.name), *entries])
     journal.close()
     return directory
+
+
+async def test_the_last_session_is_the_users_own_not_one_that_it_started(store):
+    own = await session_with(store, ended())
+    child = store.new_session()
+    journal = Journal.create(child)
+    parent = ChildOf(session=own.name, call_id="call_1", name="tests")
+    await journal.append(started(child.name).model_copy(update={"parent": parent}))
+    journal.close()
+    assert store.session("last") == own
+    assert [row.id for row in store.list()] == [own.name, child.name]
+    store.remove(own)
+    assert store.session("last") == child
 
 
 def test_a_new_session_is_private_and_its_name_is_its_id(store):
