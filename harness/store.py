@@ -117,8 +117,8 @@ class Store:
             return directory
 
     def session(self, reference: str) -> Path:
-        """The directory of the session with this id, unique beginning of an id, or `last`: that of the user's own
-        sessions which began last, not of those that one of them started.
+        """The directory of the session with this id, unique beginning of an id, or `last`: of the user's own
+        sessions the one that began last, not one that such a session started.
 
         UsageError when there is none, or several.
         """
