@@ -20,7 +20,7 @@ HOMES = {
     "docker": ["sandbox/engine.py"],
     "rich": ["harness/console.py"],
     "prompt_toolkit": ["harness/editor.py"],
-    "typer": ["harness/cli.py"],
+    "typer": ["harness/cli/*.py"],
     "anthropic": ["harness/providers/anthropic*.py"],
     "openai": ["harness/providers/openai*.py"],
 }

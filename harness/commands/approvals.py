@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json as jsonlib
 from pathlib import Path
+from typing import Literal
 
 from harness.approvals.petition import SAID_CHARS, Scope
 from harness.commands.say import say
@@ -27,7 +28,7 @@ def sessions(reference: str | None) -> list[Path]:
 
 
 def approvals(reference: str | None, *, json: bool) -> int:
-    found = asyncio.run(_pending(sessions(reference), named=reference is not None))
+    found = told(reference, "approvals")
     if json:
         for session, asked in found:
             print(jsonlib.dumps({"v": 1, "session": session, **asked}))
@@ -39,17 +40,22 @@ def approvals(reference: str | None, *, json: bool) -> int:
     return 0
 
 
-async def _pending(directories: list[Path], *, named: bool) -> list[tuple[str, JsonObject]]:
+def told(reference: str | None, what: Literal["approvals", "grants"]) -> list[tuple[str, JsonObject]]:
+    """What a session, or all that run, answer to that; each with its session's name."""
+    return asyncio.run(_told(sessions(reference), what, named=reference is not None))
+
+
+async def _told(directories: list[Path], what: str, *, named: bool) -> list[tuple[str, JsonObject]]:
     found = []
     for directory in directories:
         try:
             async with line_to(directory) as line:
-                answer = await line.ask(op="approvals")
+                answer = await line.ask(op=what)
         except (NotRunning, HarnessError):
             if named:
                 raise
             continue  # It has ended since it was listed.
-        found += [(directory.name, asked) for asked in answer["approvals"]]
+        found += [(directory.name, one) for one in answer[what]]
     return found
 
 

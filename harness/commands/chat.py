@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from harness.approval_prompt import TerminalPrompter, new_mark
 from harness.approvals.petition import Petition, Prompter, Reply
-from harness.boot import RunOptions
 from harness.boot import run as begin
 from harness.boot_resume import ResumeOptions
 from harness.boot_resume import resume as go_on
 from harness.commands.place import Place
-from harness.commands.run import NO_MODEL, Watch, shown
+from harness.commands.run import Watch, begun, shown
 from harness.console import Screen, View, is_live, open_view
 from harness.desk import Desk, Talk
 from harness.editor import Editor
@@ -43,30 +43,17 @@ class Source(Protocol):
 
 
 def chat(place: Place, model: str, *, base_url: str | None, json: bool) -> int:
-    if not model:
-        raise UsageError(NO_MODEL)
+    options = begun(place, model, base_url)
 
     async def start(watch: Watch, prompter: Prompter | None, talk: Talk) -> SessionEnded:
-        options = RunOptions(
-            task="",
-            model=model,
-            policy=place.policy,
-            workspace=place.directory,
-            image=place.image,
-            runtime=place.runtime,
-            base_url=base_url,
-            typed=place.typed,
-            prompter=prompter,
-            talk=talk,
-        )
-        return await begin(options, watch, watch.interrupt)
+        return await begin(replace(options, prompter=prompter, talk=talk), watch, watch.interrupt)
 
     return _attended(start, json)
 
 
-def resume(reference: str, changed: Sequence[object], model: str, *, base_url: str | None, json: bool) -> int:
-    """`changed` are options of a new session: nothing of them is decided anew."""
-    if any(one is not None for one in changed):
+def resume(reference: str, model: str, *, new: bool, base_url: str | None, json: bool) -> int:
+    """`new` says that options of a new session were given: nothing of them is decided anew."""
+    if new:
         raise UsageError("--resume goes on with a session as it was begun, in its own place")
     session = Store(home()).session(reference).name
 

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from harness.approvals.remembered import Kept, forget_everywhere, read
-from harness.commands.approvals import sessions
+from harness.commands.approvals import sessions, told
 from harness.commands.say import say, table
-from harness.control_client import NotRunning, line_to
+from harness.control_client import line_to
 from harness.errors import HarnessError, UsageError
 from harness.lines import bounded, duration
 from harness.messages import JsonObject
@@ -24,7 +24,7 @@ ID_CHARS = 12
 def grants(reference: str | None, *, json: bool) -> int:
     found: list[tuple[str, JsonObject]] = []
     if reference != ALWAYS:
-        found = asyncio.run(_standing(sessions(reference), named=reference is not None))
+        found = told(reference, "grants")
     kept = read(home()) if reference in (None, ALWAYS) else []
     found += [(ALWAYS, _kept(one)) for one in kept]
     if json:
@@ -39,20 +39,6 @@ def grants(reference: str | None, *, json: bool) -> int:
         ]
         table([("SESSION", "GRANT", "KIND", "STANDS", "WHAT"), *rows])
     return 0
-
-
-async def _standing(directories: list[Path], *, named: bool) -> list[tuple[str, JsonObject]]:
-    found = []
-    for directory in directories:
-        try:
-            async with line_to(directory) as line:
-                answer = await line.ask(op="grants")
-        except (NotRunning, HarnessError):
-            if named:
-                raise
-            continue  # It has ended since it was listed.
-        found += [(directory.name, grant) for grant in answer["grants"]]
-    return found
 
 
 def _kept(one: Kept) -> JsonObject:

@@ -24,16 +24,24 @@ from harness.jsonl import JsonView
 
 TASK_BYTES = 1 << 20
 """Longest task read from standard input."""
-
-
-NO_MODEL = "no model: say --model provider:model or set USERMODE_MODEL (see `usermode run --help`)"
+MODEL = "USERMODE_MODEL"
+"""The variable that names the model where the command line does not."""
 
 
 def run(task: str, model: str, place: Place, *, base_url: str | None, json: bool) -> int:
+    options = begun(place, model, base_url, _task(task))
+    return attended(
+        lambda watch, prompter: boot(replace(options, prompter=prompter), watch, watch.interrupt), json
+    )
+
+
+def begun(place: Place, model: str, base_url: str | None, task: str = "") -> RunOptions:
+    """What begins in this place. UsageError where no model is named."""
+    model = model or os.environ.get(MODEL, "")
     if not model:
-        raise UsageError(NO_MODEL)
-    options = RunOptions(
-        task=_task(task),
+        raise UsageError(f"no model: say --model provider:model or set {MODEL} (see `usermode run --help`)")
+    return RunOptions(
+        task=task,
         model=model,
         policy=place.policy,
         workspace=place.directory,
@@ -41,9 +49,6 @@ def run(task: str, model: str, place: Place, *, base_url: str | None, json: bool
         runtime=place.runtime,
         base_url=base_url,
         typed=place.typed,
-    )
-    return attended(
-        lambda watch, prompter: boot(replace(options, prompter=prompter), watch, watch.interrupt), json
     )
 
 
