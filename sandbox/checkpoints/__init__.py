@@ -1,6 +1,6 @@
 """Checkpoints (snapshots): a session's tree as it was after a turn, kept outside of it to go back to.
 
-    packs      content, once each, under its SHA-256
+    packs      content, once each, under its BLAKE2b
     tree       what a directory holds, as an object of its own
     scan       a live tree into objects; what did not change is not read again
     store      the numbered checkpoints of a session, their bounds, and what is collected

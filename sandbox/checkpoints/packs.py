@@ -1,20 +1,22 @@
-"""Packs: content-addressed storage, many objects in one file, each once, under the SHA-256 of its bytes.
+"""Packs: content-addressed storage, many objects in one file, each once, under the BLAKE2b of its bytes.
 
 A pack is written under a temporary name, flushed and renamed, so that one that is there is whole; it is never
 altered afterwards and may be hard-linked. Objects lie one after another, then the index, then its length:
 
     object … | (digest, offset, length) … | count, magic
 
-A file for each object would cost a create and a flush for every one of twenty thousand.
+A file for each object would cost a create and a flush for every one of twenty thousand. BLAKE2b, of 256 bits,
+takes half the time of SHA-256 on a processor that has no instructions for that.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +26,9 @@ SUFFIX = ".pack"
 _NEW = ".new"
 _ROW = struct.Struct(">32sQQ")
 _FOOT = struct.Struct(">Q8s")
-_MAGIC = b"umpack01"
+_MAGIC = b"umpack02"
 _CHUNK = 1 << 20
+_hasher = partial(blake2b, digest_size=32)
 
 
 class _Place(NamedTuple):
@@ -73,7 +76,7 @@ class Packs:
 
     def chunks(self, digest: bytes) -> Iterator[bytes]:
         """An object's bytes in order. Damaged at the end when they are not what was stored."""
-        place, seen, hasher = self._place(digest), 0, hashlib.sha256()
+        place, seen, hasher = self._place(digest), 0, _hasher()
         while seen < place.length:
             part = os.pread(place.descriptor, min(_CHUNK, place.length - seen), place.offset + seen)
             if not part:
@@ -90,7 +93,7 @@ class Packs:
 
     def same(self, digest: bytes, parts: Iterable[bytes]) -> bool:
         """Whether these bytes are those of an object."""
-        hasher = hashlib.sha256()
+        hasher = _hasher()
         for part in parts:
             hasher.update(part)
         return hasher.digest() == digest
@@ -158,7 +161,7 @@ class PackWriter:
 
     def put(self, data: bytes) -> bytes:
         """Store an object, unless it is there already; returns its digest."""
-        digest = hashlib.sha256(data).digest()
+        digest = _hasher(data).digest()
         if digest not in self._index and digest not in self._packs:
             self._fits(len(data))
             self._file.write(data)
@@ -168,7 +171,7 @@ class PackWriter:
 
     def stream(self, parts: Iterable[bytes]) -> bytes:
         """The same for what is too large to be held."""
-        hasher, length = hashlib.sha256(), 0
+        hasher, length = _hasher(), 0
         for part in parts:
             self._fits(length + len(part))
             hasher.update(part)

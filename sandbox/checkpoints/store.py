@@ -23,7 +23,7 @@ from sandbox.workspace.quota import opened
 
 DIRECTORY = "checkpoints"
 """Its name in a session's directory."""
-_VERSION = 1
+_VERSION = 2
 _SUFFIX = ".checkpoint"
 _ROOM = 9, 10
 """Collecting makes room for some more, so that it is not done for each."""
@@ -35,7 +35,7 @@ _HOST_RESERVE = 1 << 30
 class Checkpoint:
     number: int
     digest: str
-    """SHA-256 of the tree, which stands for every name, mode and byte of it."""
+    """BLAKE2b of the tree, which stands for every name, mode and byte of it."""
     files: int
     """Files and links that differ from the checkpoint before."""
     stored_bytes: int
