@@ -101,7 +101,7 @@ class Channel:
         attachment.received = self._received
         attachment.closed = self._closed
 
-    async def greet(self, lease_s: float, *, again: bool) -> list[Living]:
+    async def greet(self, lease_s: float, *, again: bool, within_s: float = GREETING_S) -> list[Living]:
         """Begin; `again` after another host. The calls the sandbox knows. SandboxGone if it is silent."""
         answer = Answer(1 << 20)
         self._waiters[0] = _Greeting(answer)
@@ -109,11 +109,11 @@ class Channel:
             (PADDING if again else b"") + hello(self._epoch, self._nonce, int(lease_s * 1000))
         )
         try:
-            async with asyncio.timeout(GREETING_S):
+            async with asyncio.timeout(within_s):
                 calls = decode_calls(await answer.future)
         except TimeoutError:
             self.close()
-            raise SandboxGone(f"the sandbox did not say hello within {GREETING_S:g} s") from None
+            raise SandboxGone(f"the sandbox did not say hello within {within_s:g} s") from None
         finally:
             self._waiters.pop(0, None)
         self._pinging = asyncio.create_task(self._ping(min(PING_EVERY_S, lease_s / 4)), name="wire ping")

@@ -13,7 +13,7 @@ from policies import Policy
 from policies.schema import Limits
 from sandbox.adjust import ADJUSTABLE, ReadFile
 from sandbox.calls import Call
-from sandbox.channel import Channel, Fault
+from sandbox.channel import Channel, Fault, errno_to_exception
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.files import Files
 from sandbox.frames import Living, Request, Spawn, SpawnFlag, decode_calls
@@ -314,6 +314,13 @@ class DockerSandbox:
 
     async def list_dir(self, path: str) -> list[FileStat]:
         return await self._files.list(path)
+
+    async def glance(self) -> bytes:
+        """What PID 1 sees of itself; see `posture.check`."""
+        try:
+            return await self.channel.ask(Request.GLANCE)
+        except Fault as fault:
+            raise errno_to_exception(fault, "/proc/self") from None
 
     # --- bounds ---
 

@@ -61,6 +61,7 @@ class Request(IntEnum):
     STREAM = 22
     STREAM_CREDIT = 23
     STREAM_ABORT = 24
+    GLANCE = 25
 
 
 class Reply(IntEnum):

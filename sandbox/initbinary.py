@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ async def compile_init(engine: Engine, sources: dict[str, bytes]) -> bytes:
     return program
 
 
+@cache
 def _sources() -> dict[str, bytes]:
+    """Read once: a process goes on with the init that it began with, as it does with its modules."""
     directory = recipes() / "init"
     return {path.name: path.read_bytes() for path in sorted([*directory.glob("*.c"), *directory.glob("*.h")])}
 

@@ -27,9 +27,9 @@ from sandbox import owner
 from sandbox.adjust import adjust
 from sandbox.attach import Attachment
 from sandbox.cache import cache_dir
-from sandbox.channel import Channel
+from sandbox.channel import GREETING_S, Channel
 from sandbox.container import DockerSandbox
-from sandbox.engine import Engine, ImageFacts
+from sandbox.engine import REQUEST_S, Engine, ImageFacts
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
 from sandbox.image import resolve
@@ -47,6 +47,9 @@ from sandbox.workspace.watchdog import Watchdog
 
 RECORD = "sandbox.json"
 """In the session's state directory: what `attach_sandbox` needs to know of a container."""
+
+START_S = REQUEST_S + GREETING_S
+"""Until init has answered: the engine's own time for the start, and what init may take."""
 
 END_S = 5.0
 """For a container that was told to end, before it is killed."""
@@ -186,39 +189,62 @@ def _environment(policy: Policy, image: ImageFacts) -> Mapping[str, str]:
 
 
 async def launch(prepared: Prepared, engine: Engine) -> DockerSandbox:
-    """Create, attach, start, greet, measure. Attached first, so that nothing init says is lost."""
+    """Create, attach, start, greet, measure. Attached first, so that nothing init says is lost.
+
+    Init answers before the engine does, which has to write down what it started: by the time it has, the
+    container is measured.
+    """
     container = await engine.create(prepared.config, f"usermode-{prepared.session}-{secrets.token_hex(3)}")
     try:
-        attachment = await Attachment.open(engine.address, container)
-        channel = Channel(attachment)
-        try:
-            _, about = await asyncio.gather(engine.start(container), engine.about())
-            await channel.greet(prepared.policy.limits.orphan_s, again=False)
-        except BaseException:
-            channel.close()
-            raise
+        channel = Channel(await Attachment.open(engine.address, container))
     except BaseException:
-        with contextlib.suppress(SandboxError):
-            await asyncio.shield(engine.remove(container))
+        await asyncio.shield(_removed(engine, container))
         raise
-    record = Record(
-        prepared.policy, prepared.environment, prepared.temporary, left=False, runtime=prepared.runtime
-    )
-    record.save(prepared.state)
-    box = _box(record, prepared.state, prepared.host, container, channel, engine)
+    starting = asyncio.ensure_future(engine.start(container))
+    # Who waits for a greeting from what was never started is told.
+    starting.add_done_callback(lambda done: channel.close() if _failure(done) else None)
     try:
-        await _measure(box, prepared, about)
-    except BaseException:
-        await asyncio.shield(box.close())
+        await asyncio.sleep(0)  # It is asked for now; what follows is done meanwhile.
+        box = await _first_words(prepared, engine, container, channel)
+        await asyncio.shield(starting)
+    except BaseException as error:
+        await asyncio.shield(_abandon(prepared, engine, container, channel, starting))
+        if isinstance(error, SandboxGone) and (failure := _failure(starting)):
+            raise failure from None  # The engine says why; the wire only that.
         raise
     return box
 
 
-async def _measure(box: DockerSandbox, prepared: Prepared, about: Mapping[str, Any]) -> None:
-    """Nothing else runs inside before what was measured there equals what is configured."""
-    want = expected(prepared.policy, prepared.config, prepared.runtime)
-    known_by = key(prepared.policy, prepared.config, prepared.runtime, prepared.init, about)
+async def _first_words(prepared: Prepared, engine: Engine, container: str, channel: Channel) -> DockerSandbox:
+    """Greet and measure. Nothing else runs inside before what was found there equals what is configured."""
+    policy, runtime = prepared.policy, prepared.runtime
+    record = Record(policy, prepared.environment, prepared.temporary, left=False, runtime=runtime)
+    record.save(prepared.state)
+    box = _box(record, prepared.state, prepared.host, container, channel, engine)
+    want = expected(policy, prepared.config, runtime)
+    known_by = key(policy, prepared.config, runtime, prepared.init, await engine.about())
+    await channel.greet(policy.limits.orphan_s, again=False, within_s=START_S)
     box.posture = await verify(box, want, known_by)
+    return box
+
+
+def _failure(done: asyncio.Future[None]) -> BaseException | None:
+    return None if done.cancelled() else done.exception()
+
+
+async def _abandon(
+    prepared: Prepared, engine: Engine, container: str, channel: Channel, starting: asyncio.Future[None]
+) -> None:
+    channel.close()
+    # What is removed while it starts may stay in the engine's listing.
+    await asyncio.wait([starting])
+    await _removed(engine, container)
+    (prepared.state / RECORD).unlink(missing_ok=True)
+
+
+async def _removed(engine: Engine, container: str) -> None:
+    with contextlib.suppress(SandboxError):
+        await engine.remove(container)
 
 
 @dataclass(frozen=True)

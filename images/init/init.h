@@ -12,6 +12,7 @@
  * origin.c who inside opened one
  * rootrun.c letting go of privilege, and root commands
  * probe.c  what a container is found to be, before anything else runs in it
+ * glance.c the part of that which init sees of itself, in every container
  * sha256.c the digest that compare-and-swap names
  *
  * No allocation on a path the guest controls: tables are fixed, buffers of a size the host named are mapped lazily.
@@ -52,6 +53,7 @@ enum {
 enum {
     HELLO = 1, SPAWN, STDIN, SIGNAL, KILL, ACK, CREDIT, PEEK, FETCH, RESIZE, READ, WRITE, WRITE_DATA, STAT, LIST,
     CALLS, PING, LEASE, SHUTDOWN, LISTEN, CONNECT, STREAM, STREAM_CREDIT, STREAM_ABORT,
+    GLANCE,
 };
 /* Replies, init to host. */
 enum { WELCOME = 65, OUTPUT, DONE, FAIL, STDIN_CREDIT, DATA, OK, OPENED, STREAM_DATA, STREAM_TAKEN, STREAM_BROKEN };
@@ -175,6 +177,9 @@ void become_user(char **words);
 
 /* probe.c */
 int probe(void);
+
+/* glance.c */
+void glance(uint64_t id);
 
 /* sha256.c */
 struct sha256 { uint32_t state[8]; uint64_t length; uint8_t block[64]; };

@@ -68,6 +68,7 @@ static void dispatch(const struct header *h, const uint8_t *payload) {
         break;
     case READ: case WRITE: case WRITE_DATA: case STAT: case LIST: file_request(h, payload); break;
     case CALLS: calls_list(h->id, OK); break;
+    case GLANCE: glance(h->id); break;
     case PING: wire_reply(OK, h->id, NULL, 0); break;
     case LEASE:
         if (h->length == 8) take_lease(get64(payload));

@@ -1,8 +1,8 @@
 """Posture: before anything else runs in a container, what it is found to be must equal what is configured.
 
 A configuration that the engine accepted is only a wish. The probe (`images/init/probe.c`) measures from
-inside; what is cheap to see (who one is, capabilities, the filter, every mount, network devices) is seen in
-each container, the long sweep once for the same image, policy, engine and kernel.
+inside; what init sees of itself at a glance (who one is, capabilities, the filter, every mount, network
+devices) is seen in each container, the long sweep once for the same image, policy, engine and kernel.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from sandbox.errors import Busy, SandboxRefused
 from sandbox.hardening import INIT
 from sandbox.posture import remembered
 from sandbox.posture.compare import ALWAYS, differences, questions
 from sandbox.posture.expected import Expected
-from sandbox.posture.facts import MOUNTS, NETWORK, STATUS, Answer, answers
+from sandbox.posture.facts import Answer, answers, glanced
 from sandbox.protocol import Command, Sandbox
 
 PROBE_S = 30.0
@@ -35,22 +36,34 @@ class Posture:
     duration_s: float
 
 
-async def verify(box: Sandbox, want: Expected, key: Mapping[str, str]) -> Posture:
+class Container(Sandbox, Protocol):
+    """A sandbox whose init says what it sees of itself."""
+
+    async def glance(self) -> bytes:
+        """The answer to GLANCE. OSError when a table cannot be read."""
+
+
+async def verify(box: Container, want: Expected, key: Mapping[str, str]) -> Posture:
     """SandboxRefused, naming each difference, unless the container is exactly as configured."""
     begun = time.perf_counter()
-    glance = Glance(box)
+    looking = asyncio.create_task(look(box))
     await asyncio.sleep(0)  # It is asked for now, and answered while the disk is.
-    known = remembered.recall(key)
-    seen = await glance.answers()
-    if known is None:
+    probes = known = remembered.recall(key)
+    refuse(differences(want, await looking, ALWAYS))
+    if probes is None:
         found = await measure(box, questions(want))
         refuse(differences(want, found))
         probes = len(found)
         remembered.remember(key, probes)
-    else:
-        refuse(differences(want, seen, ALWAYS))
-        probes = known
     return Posture(probes, known is not None, time.perf_counter() - begun)
+
+
+async def look(box: Container) -> dict[str, Answer]:
+    """What the subjects of ALWAYS need."""
+    try:
+        return glanced(await box.glance())
+    except (OSError, ValueError) as error:
+        raise _unmeasured(error) from error
 
 
 async def measure(box: Sandbox, asked: list[str]) -> dict[str, Answer]:
@@ -65,23 +78,11 @@ async def measure(box: Sandbox, asked: list[str]) -> dict[str, Answer]:
             raise ValueError(f"it ended with {done.exit_code}")
         return answers(asked, done.stdout)
     except (OSError, ValueError, Busy) as error:
-        raise SandboxRefused(f"the posture could not be measured, so nothing starts: {error}") from error
+        raise _unmeasured(error) from error
 
 
-class Glance:
-    """What the subjects of ALWAYS need, read by init itself; begun when this is made."""
-
-    PATHS = (STATUS, MOUNTS, NETWORK)
-
-    def __init__(self, box: Sandbox) -> None:
-        self._reading = [asyncio.create_task(box.read_file(path)) for path in self.PATHS]
-
-    async def answers(self) -> dict[str, Answer]:
-        try:
-            contents = await asyncio.gather(*self._reading)
-        except (OSError, ValueError) as error:
-            raise SandboxRefused(f"the posture could not be measured, so nothing starts: {error}") from error
-        return {f"r {path}": Answer(0, content) for path, content in zip(self.PATHS, contents, strict=True)}
+def _unmeasured(error: Exception) -> SandboxRefused:
+    return SandboxRefused(f"the posture could not be measured, so nothing starts: {error}")
 
 
 def refuse(found: list[str]) -> None:

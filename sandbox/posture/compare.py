@@ -213,7 +213,7 @@ def _hex(words: Sequence[str]) -> int | None:
 
 
 ALWAYS: tuple[Subject, ...] = (identity, privileges, mount_table, network)
-"""Measured in every container: three reads over the wire, without a process."""
+"""Measured in every container: one question to init, without a process."""
 ONCE: tuple[Subject, ...] = (
     *(masked, held, root, places, devices, kernel, namespaces, limits, processes, system_calls),
 )

@@ -47,26 +47,23 @@ class Mount(NamedTuple):
 
 
 def mounts(text: str) -> list[Mount]:
-    return [_mount(line) for line in text.splitlines()]
+    # Without the three numbers before it, a line is the same in most containers.
+    return [_mount(line.split(" ", 3)[-1]) for line in text.splitlines()]
 
 
+@lru_cache(maxsize=512)
 def _mount(line: str) -> Mount:
     place, separator, system = line.partition(" - ")
     fields, kinds = place.split(" "), system.split(" ")
-    if not separator or len(fields) < 6 or len(kinds) < 3:
+    if not separator or len(fields) < 3 or len(kinds) < 3:
         raise ValueError(f"no line of a mount table: {line[:100]!r}")
     return Mount(
-        point=_plain(fields[4]),
-        root=_plain(fields[3]),
+        point=_plain(fields[1]),
+        root=_plain(fields[0]),
         kind=kinds[0],
-        options=_options(fields[5]),
-        own=_options(kinds[2]),
+        options=frozenset(fields[2].split(",")),
+        own=frozenset(kinds[2].split(",")),
     )
-
-
-@lru_cache(maxsize=256)
-def _options(text: str) -> frozenset[str]:
-    return frozenset(text.split(","))
 
 
 def _plain(path: str) -> str:
@@ -107,6 +104,15 @@ def entries(answer: Answer) -> dict[str, tuple[int, tuple[int, int]]]:
         name, mode, major, minor = line.rsplit(" ", 3)
         found[name] = (int(mode, 8), (int(major), int(minor)))
     return found
+
+
+def glanced(data: bytes) -> dict[str, Answer]:
+    """Init's answer to GLANCE, as the probe would give it. ValueError when it is not the three tables."""
+    texts = data.split(b"\0")
+    if len(texts) != 4 or texts.pop() or not all(texts):
+        raise ValueError("what init says of itself is cut off")
+    tables = zip((STATUS, MOUNTS, NETWORK), texts, strict=True)
+    return {f"r {path}": Answer(0, text) for path, text in tables}
 
 
 def answers(questions: Sequence[str], data: bytes) -> dict[str, Answer]:

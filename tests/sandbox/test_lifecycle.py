@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policies import Policy, load
 from sandbox import Command, SandboxSpec, attach_sandbox, open_sandbox, owner
+from sandbox.channel import GREETING_S
 from sandbox.engine import Engine
 from sandbox.errors import ImageMissing, SandboxGone, SandboxRefused
 from sandbox.lifecycle import RECORD
@@ -192,6 +194,23 @@ async def test_an_image_that_is_not_there_and_one_that_is_no_name(engine: Engine
     with pytest.raises(SandboxRefused):
         async with open_sandbox(SandboxSpec(strict(), image="--privileged"), engine=engine):
             pass
+
+
+async def test_a_start_that_the_engine_refuses_is_said_at_once_and_leaves_nothing(
+    engine: Engine, session: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Engine.create
+
+    async def unstartable(self: Engine, config: Mapping[str, Any], name: str) -> str:
+        return await create(self, {**config, "Entrypoint": ["/no/such/program"]}, name)
+
+    monkeypatch.setattr(Engine, "create", unstartable)
+    spec = SandboxSpec(strict(), session=session, state=tmp_path / "state")
+    with pytest.raises(SandboxRefused, match="/no/such/program"):
+        async with asyncio.timeout(GREETING_S), open_sandbox(spec, engine=engine):
+            pass
+    assert await containers(engine, session) == 0
+    assert not (tmp_path / "state" / RECORD).exists()
 
 
 async def test_a_cancelled_open_leaves_no_container(engine: Engine, session: str, tmp_path: Path) -> None:

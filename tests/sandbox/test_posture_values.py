@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policies import load
 from policies.filters import seccomp_profile
 from sandbox.posture import remembered
-from sandbox.posture.facts import Answer, answers, mounts, network_devices
+from sandbox.posture.facts import Answer, answers, glanced, mounts, network_devices
 from sandbox.posture.numbers import numbers
 from sandbox.posture.sweep import Filter, attempts
 
@@ -35,6 +35,13 @@ def test_an_answer_that_is_none_is_an_error(data: bytes):
 def test_hostile_answers_are_answers_or_one_typed_error(data: bytes):
     with contextlib.suppress(ValueError):
         answers(["r /a"], data)
+
+
+@pytest.mark.parametrize("data", [b"", b"a\0b\0", b"a\0b\0c", b"a\0b\0c\0d", b"a\0\0c\0", b"a\0b\0c\0d\0"])
+def test_a_glance_that_is_not_three_whole_tables_is_an_error(data: bytes):
+    assert [answer.data for answer in glanced(b"a\0b\0c\0").values()] == [b"a", b"b", b"c"]
+    with pytest.raises(ValueError, match="cut off"):
+        glanced(data)
 
 
 def test_a_mount_is_read_with_its_escapes_and_both_kinds_of_options():

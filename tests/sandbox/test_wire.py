@@ -17,6 +17,7 @@ from sandbox.container import DockerSandbox
 from sandbox.engine import Engine
 from sandbox.errors import SandboxGone
 from sandbox.frames import Request, Spawn, frame
+from sandbox.posture.facts import MOUNTS, NETWORK, STATUS, glanced, status
 
 pytestmark = pytest.mark.docker
 
@@ -111,6 +112,16 @@ async def test_requests_for_calls_that_are_not_there_change_nothing(engine: Engi
             box.channel.send(kind, 0xDEAD_BEEF_0000_0001, bytes(8), flag=1, aux=9)
         box.channel.send_raw(frame(box.channel.epoch, Request.PEEK, 0xDEAD_BEEF_0000_0001, b"short"))
         assert (await box.run(Command(("echo", "on"), cwd="/"))).stdout == b"on\n"
+
+
+async def test_init_says_at_a_glance_what_its_tables_say_one_by_one(engine: Engine) -> None:
+    async with open_sandbox(SandboxSpec(load("strict")), engine=engine) as box:
+        seen = glanced(await box.glance())
+        assert list(seen) == [f"r {path}" for path in (STATUS, MOUNTS, NETWORK)]
+        for path in (MOUNTS, NETWORK):
+            assert seen[f"r {path}"].data == await box.read_file(path)
+        assert status(seen[f"r {STATUS}"].text) == status((await box.read_file(STATUS)).decode())
+        assert status(seen[f"r {STATUS}"].text)["Pid"] == ["1"]
 
 
 async def test_the_guest_cannot_reach_the_wire(engine: Engine) -> None:

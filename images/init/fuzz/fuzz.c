@@ -118,7 +118,7 @@ static size_t make_input(uint8_t *to) {
     size_t size = 6 + next() % (next() % 8 ? 120 : 4096);
     for (size_t i = 0; i < size; i++) to[i] = (uint8_t)(next() % 3 ? next() : 0);
     to[0] = (uint8_t)next();
-    to[1] = (uint8_t)(next() % 26);
+    to[1] = (uint8_t)(next() % (GLANCE + 2));
     if (to[0] & 1 && next() % 2) {   /* a path where one is expected, so that what comes after it is reached */
         const char *path = paths[next() % (sizeof paths / sizeof *paths)];
         size_t at = to[1] == READ ? 16 : to[1] == WRITE ? 40 : 0, length = strlen(path) + 1;
