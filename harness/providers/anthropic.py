@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thinking, Usage
 from harness.providers.base import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import clean, cut_short, parse_call, safe_id, sent_arguments
 from harness.providers.faults import answered
+from harness.providers.hosted import Hosted
 from harness.providers.sse import Event
-from harness.providers.wire import CLOCKS, Clocks, LazyClient, Service, stream_reply
+from harness.providers.wire import Reader, Response, Service
 
 _CACHED: JsonObject = {"type": "ephemeral"}
 _STOPS: Mapping[str, Stop] = {
@@ -21,49 +22,26 @@ _STOPS: Mapping[str, Stop] = {
 }
 
 
-class AnthropicProvider:
-    """Claude models. `extra` goes into every request as it is, e.g. {"thinking": {"type": "adaptive"}}."""
+class AnthropicProvider(Hosted):
+    """Claude models. `extra` is e.g. {"thinking": {"type": "adaptive"}}."""
 
     name = "anthropic"
+    who = "Anthropic"
+    home = "https://api.anthropic.com"
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        api_key: str,
-        base_url: str | None = None,
-        extra: Mapping[str, Any] = MappingProxyType({}),
-        clocks: Clocks = CLOCKS,
-    ) -> None:
-        self.model = model
-        self._maker = f"{self.name}:{model}"
-        self._api_key, self._extra, self._clocks = api_key, extra, clocks
-        self._client = LazyClient(lambda: _open_client(api_key, base_url, clocks))
+    def _open(self) -> tuple[Any, Any]:
+        import anthropic
 
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        sdk, client = await self._client.get()
-        service = Service("Anthropic", sdk, self._clocks, hide=(self._api_key,))
+        return anthropic, anthropic.AsyncAnthropic(**self._settings(anthropic))
+
+    def _ask(self, client: Any, request: Request) -> AbstractAsyncContextManager[Response]:
         body = {"model": self.model, **request_body(request, self._maker), **self._extra, "stream": True}
+        opening: AbstractAsyncContextManager[Response]
         opening = client.messages.with_streaming_response.create(**body)
-        async for delta in stream_reply(service, opening, _Reader(service, self._maker)):
-            yield delta
+        return opening
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
-
-def _open_client(api_key: str, base_url: str | None, clocks: Clocks) -> tuple[Any, Any]:
-    import anthropic
-
-    client = anthropic.AsyncAnthropic(
-        api_key=api_key,
-        base_url=base_url or "https://api.anthropic.com",
-        max_retries=0,
-        timeout=anthropic.Timeout(None, connect=clocks.connect_s),
-        # A redirect would carry the key to a host nobody named.
-        http_client=anthropic.DefaultAsyncHttpxClient(follow_redirects=False),
-    )
-    return anthropic, client
+    def _reader(self, service: Service, request: Request) -> Reader:
+        return _Reader(service, self._maker)
 
 
 def request_body(request: Request, maker: str) -> JsonObject:

@@ -3,67 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thinking, Usage
 from harness.providers.base import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import clean, cut_short, parse_call, safe_id, sent_arguments, sent_result
 from harness.providers.faults import answered
+from harness.providers.hosted import Hosted
 from harness.providers.sse import Event
-from harness.providers.wire import CLOCKS, Clocks, LazyClient, Service, stream_reply
+from harness.providers.wire import Reader, Response, Service
 
 _THOUGHTLESS = ("gpt-3.5", "gpt-4", "chatgpt-4o")
 """Families that do not reason and refuse a request to include their reasoning. Closed: new ones do."""
 
 
-class OpenAIProvider:
-    """OpenAI's models. `extra` goes into every request as it is, e.g. {"reasoning": {"summary": "auto"}}."""
+class OpenAIProvider(Hosted):
+    """OpenAI's models. `extra` is e.g. {"reasoning": {"summary": "auto"}}."""
 
     name = "openai"
+    who = "OpenAI"
+    home = "https://api.openai.com/v1"
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        api_key: str,
-        base_url: str | None = None,
-        extra: Mapping[str, Any] = MappingProxyType({}),
-        clocks: Clocks = CLOCKS,
-    ) -> None:
-        self.model = model
-        self._maker = f"{self.name}:{model}"
-        self._api_key, self._extra, self._clocks = api_key, extra, clocks
-        self._client = LazyClient(lambda: open_client(api_key, base_url, clocks))
+    def _open(self) -> tuple[Any, Any]:
+        import openai
 
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        sdk, client = await self._client.get()
-        service = Service("OpenAI", sdk, self._clocks, hide=(self._api_key,))
+        return openai, openai.AsyncOpenAI(**self._settings(openai))
+
+    def _ask(self, client: Any, request: Request) -> AbstractAsyncContextManager[Response]:
         body = {"model": self.model, **request_body(request, self._maker), **self._extra, "stream": True}
         if not self.model.startswith(_THOUGHTLESS):
             body["include"] = ["reasoning.encrypted_content"]
+        opening: AbstractAsyncContextManager[Response]
         opening = client.responses.with_streaming_response.create(**body)
-        async for delta in stream_reply(service, opening, _Reader(service, self._maker)):
-            yield delta
+        return opening
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
-
-def open_client(api_key: str, base_url: str | None, clocks: Clocks) -> tuple[Any, Any]:
-    """The SDK and its client, without its retries."""
-    import openai
-
-    client = openai.AsyncOpenAI(
-        api_key=api_key,
-        base_url=base_url or "https://api.openai.com/v1",
-        max_retries=0,
-        timeout=openai.Timeout(None, connect=clocks.connect_s),
-        # A redirect would carry the conversation to a host nobody named.
-        http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
-    )
-    return openai, client
+    def _reader(self, service: Service, request: Request) -> Reader:
+        return _Reader(service, self._maker)
 
 
 def request_body(request: Request, maker: str) -> JsonObject:

@@ -8,8 +8,8 @@ it is not.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,9 +18,9 @@ from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, T
 from harness.providers.calls import clean, cut_short, safe_id, sent_arguments, sent_result
 from harness.providers.chat_calls import StreamedCalls, calls_in_text
 from harness.providers.faults import answered
-from harness.providers.openai import open_client
+from harness.providers.hosted import Hosted
 from harness.providers.sse import Event
-from harness.providers.wire import CLOCKS, Clocks, LazyClient, Service, stream_reply
+from harness.providers.wire import Reader, Response, Service
 
 _STOPS: Mapping[str, Stop] = {
     "length": "length",
@@ -33,30 +33,22 @@ _REASONING = ("reasoning_content", "reasoning")
 """Where servers put thoughts; they go back under the same name."""
 
 
-class OpenAIChatProvider:
-    """Any Chat Completions server; OpenAI's own without a base_url. `extra` goes into every request."""
+class OpenAIChatProvider(Hosted):
+    """Any Chat Completions server; OpenAI's own without a base_url."""
 
     name = "openai-chat"
+    home = "https://api.openai.com/v1"
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        api_key: str,
-        base_url: str | None = None,
-        extra: Mapping[str, Any] = MappingProxyType({}),
-        clocks: Clocks = CLOCKS,
-    ) -> None:
-        self.model = model
-        self._maker = f"{self.name}:{model}"
-        self._api_key, self._base_url, self._extra, self._clocks = api_key, base_url, extra, clocks
-        self._client = LazyClient(lambda: open_client(api_key, base_url, clocks))
+    @property
+    def who(self) -> str:
+        return urlsplit(self._base_url).netloc.rpartition("@")[2] if self._base_url else "OpenAI"
 
-        self._who = urlsplit(base_url).netloc.rpartition("@")[2] if base_url else "OpenAI"
+    def _open(self) -> tuple[Any, Any]:
+        import openai
 
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        sdk, client = await self._client.get()
-        service = Service(self._who, sdk, self._clocks, hide=(self._api_key,))
+        return openai, openai.AsyncOpenAI(**self._settings(openai))
+
+    def _ask(self, client: Any, request: Request) -> AbstractAsyncContextManager[Response]:
         # OpenAI's newer models refuse the name every imitation knows.
         limit = "max_tokens" if self._base_url else "max_completion_tokens"
         body = {
@@ -67,12 +59,12 @@ class OpenAIChatProvider:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        opening: AbstractAsyncContextManager[Response]
         opening = client.chat.completions.with_streaming_response.create(**body)
-        async for delta in stream_reply(service, opening, _Reader(service, request, self._maker)):
-            yield delta
+        return opening
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
+    def _reader(self, service: Service, request: Request) -> Reader:
+        return _Reader(service, request, self._maker)
 
 
 def request_body(request: Request, maker: str) -> JsonObject:

@@ -71,32 +71,6 @@ class Response(Protocol):
     def iter_bytes(self) -> AsyncGenerator[bytes, None]: ...
 
 
-class LazyClient:
-    """An SDK and its client, loaded when first used and off the event loop: importing one takes a second."""
-
-    def __init__(self, opening: Callable[[], tuple[Any, Any]]) -> None:
-        self._opening = opening
-        self._opened: tuple[Any, Any] | None = None
-        self._lock = asyncio.Lock()
-
-    async def get(self) -> tuple[Any, Any]:
-        """The SDK's module and its client."""
-        async with self._lock:
-            if self._opened is None:
-                try:
-                    self._opened = await asyncio.to_thread(self._opening)
-                except Exception as exc:  # E.g. a proxy in the environment that is no URL.
-                    raise ProviderError(
-                        "request", one_line(f"cannot set up the client: {_cause(exc)}")
-                    ) from exc
-            return self._opened
-
-    async def aclose(self) -> None:
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened[1].close()
-
-
 @dataclass(frozen=True)
 class Service:
     """Who is asked, for messages and for recognising the SDK's own errors."""
@@ -151,9 +125,9 @@ async def _open(
             "timeout", f"no connection to {who} within {service.clocks.connect_s:g} s"
         ) from exc
     except sdk.APIConnectionError as exc:
-        raise ProviderError("dropped", one_line(f"cannot reach {who}: {_cause(exc)}", hide)) from exc
+        raise ProviderError("dropped", one_line(f"cannot reach {who}: {cause(exc)}", hide)) from exc
     except Exception as exc:
-        raise ProviderError("request", one_line(f"cannot ask {who}: {_cause(exc)}", hide)) from exc
+        raise ProviderError("request", one_line(f"cannot ask {who}: {cause(exc)}", hide)) from exc
     media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media in {"text/html", "application/json"}:
         body = await _excerpt(service, response)
@@ -180,7 +154,7 @@ async def _next(
         if may_end:
             return b""
         raise ProviderError(
-            "dropped", one_line(f"the connection to {service.name} broke: {_cause(exc)}", service.hide)
+            "dropped", one_line(f"the connection to {service.name} broke: {cause(exc)}", service.hide)
         ) from exc
 
 
@@ -206,7 +180,7 @@ async def _excerpt(service: Service, response: Response) -> str:
     return re.sub(r"<[^>]*>", " ", body[:2000].decode("utf-8", "replace"))
 
 
-def _cause(exc: BaseException) -> str:
+def cause(exc: BaseException) -> str:
     """The innermost reason that has words: SDKs wrap it in a sentence that says nothing."""
     said = str(exc) or type(exc).__name__
     seen = exc
