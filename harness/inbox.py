@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.events import Entry, MessageAdded, PromptDropped, PromptQueued, Rewound
+from harness.events import Entry, PromptQueued
 
 When = Literal["request", "turn"]
 """Steering goes in before the model's next request, a follow-up begins a turn of its own."""
@@ -58,16 +58,16 @@ class Inbox:
         self._waiting = dict(sorted(waiting.items(), key=lambda item: int(item[0][1:])))
 
     def feed(self, entry: Entry) -> None:
-        match entry:
-            case PromptQueued():
+        match entry.kind:
+            case "prompt_queued":
                 self._waiting[entry.prompt] = Prompt(entry.prompt, entry.when, entry.text)
                 self._count(entry.prompt)
-            case PromptDropped():
+            case "prompt_dropped":
                 self.take(entry.prompt)
-            case MessageAdded() if entry.prompt is not None:
+            case "message" if entry.prompt is not None:
                 self.take(entry.prompt)
                 self._count(entry.prompt)
-            case Rewound():
+            case "rewound":
                 # The user took back what was said since, and that is what waits.
                 self._waiting.clear()
 

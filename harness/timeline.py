@@ -6,7 +6,6 @@ from there. Marks that were passed in what was taken back stay, so one may go fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from harness.errors import JournalError
@@ -14,24 +13,19 @@ from harness.errors import JournalError
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Step(Generic[T]):
-    item: T
-    before: _Step[T] | None
-
-
 class Timeline(Generic[T]):
     """Items in their order, with numbered marks to go back to. Everything but `back` is one step."""
 
     def __init__(self) -> None:
-        self._last: _Step[T] | None = None
-        self._marks: dict[int, _Step[T] | None] = {}
+        self._items: list[T] = []
+        self._marks: dict[int, tuple[list[T], int]] = {}
+        """The branch that each was set on, and how much of it came before."""
 
     def add(self, item: T) -> None:
-        self._last = _Step(item, self._last)
+        self._items.append(item)
 
     def mark(self, number: int) -> None:
-        self._marks[number] = self._last
+        self._marks[number] = self._items, len(self._items)
 
     def back(self, number: int) -> list[T]:
         """What was in force at that mark, and is again. JournalError for a mark that never was."""
@@ -39,9 +33,7 @@ class Timeline(Generic[T]):
             raise JournalError(
                 f"the journal goes back to checkpoint {number}, which it never had", code="corrupt"
             )
-        self._last = step = self._marks[number]
-        items = []
-        while step is not None:
-            items.append(step.item)
-            step = step.before
-        return items[::-1]
+        branch, length = self._marks[number]
+        # A branch of its own: the one that is left keeps what other marks on it need.
+        self._items = branch[:length]
+        return self._items.copy()

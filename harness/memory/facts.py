@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from harness.events import ApprovalAnswered, CallIntent, CallOutcome, EgressDecided, Entry, GrantChanged
+from harness.events import CallIntent, CallOutcome, EgressDecided, Entry
 from harness.lines import bounded
 from harness.messages import Result
 from harness.visible import visible
@@ -51,18 +51,18 @@ class Facts:
     """Intents without an outcome so far, by call id."""
 
     def feed(self, entry: Entry) -> None:
-        match entry:
-            case CallIntent():
+        match entry.kind:
+            case "call_intent":
                 _put(self._open, entry.call.id, entry)
-            case CallOutcome():
+            case "call_outcome":
                 self._ended(self._open.pop(entry.result.call_id, None), entry)
-            case GrantChanged(change="given"):
+            case "grant" if entry.change == "given":
                 _put(self.grants, entry.grant, f"{entry.what} ({entry.scope})")
-            case GrantChanged():
+            case "grant":
                 self.grants.pop(entry.grant, None)
-            case ApprovalAnswered(granted=False):
+            case "approval_answered" if not entry.granted:
                 _put(self.refusals, f"question {entry.approval}", entry.code)
-            case EgressDecided():
+            case "egress":
                 _put(self.hosts, f"{entry.host}:{entry.port}", _reached(entry))
 
     def begin_with(self, earlier: Facts) -> None:

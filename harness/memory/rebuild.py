@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from harness.events import (
-    CallOutcome,
-    Checkpointed,
-    Compacted,
-    Entry,
-    MessageAdded,
-    PagesEvicted,
-    Resumed,
-    Rewound,
-    SessionStarted,
-    WindowLearned,
-)
+from harness.events import CallOutcome, Entry
 from harness.memory.assemble import Memory
 from harness.messages import Message, Result
 from harness.timeline import Timeline
@@ -36,18 +25,18 @@ class Rebuild:
         self._timeline: Timeline[Entry] = Timeline()
 
     def feed(self, entry: Entry) -> None:
-        if isinstance(entry, SessionStarted | Resumed):
-            if entry.model != self.model:
-                self.memory.window = None
-            self.model = entry.model
-        match entry:
-            case WindowLearned():
+        match entry.kind:
+            case "window_learned":
                 # No part of what was said: it stands whatever is taken back.
                 self.memory.window = entry.tokens
-            case Checkpointed():
+            case "checkpointed":
                 self._timeline.mark(entry.number)
-            case Rewound():
+            case "rewound":
                 self._go_back(self._timeline.back(entry.to))
+            case "session_started" | "resumed":
+                if entry.model != self.model:
+                    self.memory.window = None
+                self.model = entry.model
             case _:
                 self._timeline.add(entry)
                 self._fold(entry)
@@ -62,16 +51,16 @@ class Rebuild:
 
     def _fold(self, entry: Entry) -> None:
         self.memory.facts.feed(entry)
-        match entry:
-            case CallOutcome():
+        match entry.kind:
+            case "call_outcome":
                 self._results.setdefault(entry.result.call_id, entry.result)
                 for page in recalled(entry):
                     self.memory.table.touch(page)
-            case PagesEvicted() | Compacted():
+            case "pages_evicted" | "compacted":
                 self.settle()
                 self.memory.table.take(self.messages)
                 self.memory.use(entry, self.messages)
-            case MessageAdded():
+            case "message":
                 if entry.message.role == "tool":
                     self._results.clear()
                 self.settle()

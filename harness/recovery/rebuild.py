@@ -20,21 +20,13 @@ from harness.approvals.petition import binding_of
 from harness.budget import Budget, allowance
 from harness.errors import JournalError
 from harness.events import (
-    ApprovalAsked,
     CallIntent,
     CallOutcome,
-    Checkpointed,
-    ChildStarted,
-    Compacted,
     FileAhead,
     GrantChanged,
     MessageAdded,
-    Resumed,
-    Rewound,
-    SandboxOpened,
     SessionEnded,
     SessionStarted,
-    TurnDone,
 )
 from harness.inbox import Inbox
 from harness.lines import summary
@@ -150,56 +142,56 @@ class Rebuilder:
 
     def feed(self, record: Record) -> None:
         entry = record.entry
-        if isinstance(entry, Resumed):
+        if entry.kind == "resumed":
             self._elapsed_s += _seconds(self._from, self._until)
             self._from = record.ts
         self._until = record.ts
         self._conversation.feed(entry)
         self._inbox.feed(entry)
-        self._ended = entry if isinstance(entry, SessionEnded) else None
-        match entry:
-            case SessionStarted():
+        self._ended = entry if entry.kind == "session_ended" else None
+        match entry.kind:
+            case "session_started":
                 self._started, self._from = entry, record.ts
                 self._copied = 0 if entry.forked is None else entry.forked.entries
                 self._policy = policy_of(entry)
                 self._session = Session(Budget(allowance(self._policy.limits)))
                 self._conversation.memory.fixed = fixed_tokens(system_prompt(self._policy), tool_specs())
-            case SandboxOpened():
+            case "sandbox_opened":
                 self._ref = entry.ref
                 if self._session is not None:
                     self._session.lose_jobs()
-            case MessageAdded() if entry.message.role == "assistant":
+            case "message" if entry.message.role == "assistant":
                 self._rested = False
                 self._reply(entry)
-            case MessageAdded() if entry.prompt is not None:
+            case "message" if entry.prompt is not None:
                 self._rested = False
-            case TurnDone():
+            case "turn_ended":
                 self._rested = True
-            case Compacted() if entry.replies:
+            case "compacted" if entry.replies:
                 self._paid(entry.replies, entry.usage, entry.cost_usd)
-            case CallIntent():
+            case "call_intent":
                 self._last.intents[entry.call.id] = entry
                 self._made(entry)
-            case FileAhead():
+            case "file_ahead":
                 self._last.aheads.pop(entry.call_id, None)
                 self._last.aheads[entry.call_id] = entry
-            case CallOutcome():
+            case "call_outcome":
                 self._last.settled[entry.result.call_id] = entry.result
                 self._learn(entry, record.ts)
-            case Checkpointed() if self._session is not None:
+            case "checkpointed" if self._session is not None:
                 self._marks[entry.number] = self._mark(self._session)
-            case Rewound() if self._session is not None:
+            case "rewound" if self._session is not None:
                 # What was spent, allowed and numbered since stays; what was said, planned and run does not.
                 self._go_back(self._session, self._marks[entry.to])
-            case ApprovalAsked():
+            case "approval_asked":
                 self._asked += 1
-            case GrantChanged():
+            case "grant":
                 self._grant(entry)
-            case ChildStarted() if self._session is not None:
+            case "child_started" if self._session is not None:
                 child = Child(entry.name, entry.session, entry.call_id, entry.mergeable)
                 self._session.children[entry.name] = child
                 self._session.given += 1 + entry.children
-        if self._copied and not isinstance(entry, SessionStarted):
+        if self._copied and entry.kind != "session_started":
             self._copied -= 1
             if not self._copied:
                 self._begin_anew(record.ts)
