@@ -27,7 +27,7 @@ from sandbox.frames import (
 )
 from sandbox.protocol import Connection
 from sandbox.streams import Streams
-from tests.images.sanitized import DEV, build_fuzzer
+from tests.images.sanitized import DEV, compile_all, link_fuzzer
 
 NONCE = b"0123456789abcdef"
 EPOCH = 0x5EED
@@ -129,7 +129,8 @@ async def fuzz_connections(seconds: float, seed: int) -> int:
 
 async def fuzz_init(seconds: float, seed: int) -> str:
     async with open_sandbox(DEV) as box:
-        await build_fuzzer(box)
+        await compile_all(box)
+        await link_fuzzer(box)
         run = Command(("/tmp/fuzz", str(seconds), str(seed)), cwd="/", timeout_s=seconds + 60)
         done = await box.run(run)
     if done.exit_code:

@@ -26,26 +26,32 @@ def roomy() -> Policy:
 
 
 DEV = SandboxSpec(roomy(), image="usermode/dev")
+PARTS = " ".join(
+    [*sorted(f"{path.stem}.o" for path in INIT.glob("*.c") if path.name != "main.c"), "options.o"]
+)
+"""All but the loop itself, which the fuzzer has within."""
 
 
-async def put_sources(box: Sandbox) -> None:
+async def compile_all(box: Sandbox) -> None:
+    """Objects of init and of the fuzzer in /tmp/src, each file once, two at a time."""
     for path in [*INIT.glob("*.[ch]"), *INIT.glob("fuzz/*.c")]:
         target = f"/tmp/src/{path.relative_to(INIT)}"
         await box.write_file(target, path.read_bytes(), parents=True)
     await box.write_file("/tmp/src/options.c", OPTIONS)
+    await built(box, f"printf '%s\\n' *.c fuzz/fuzz.c | xargs -P 2 -n 1 gcc {FLAGS} -I. -c")
 
 
-async def compiled(box: Sandbox, arguments: str) -> None:
-    """gcc in /tmp/src; AssertionError with its complaint."""
-    done = await box.run(Command(("sh", "-c", f"cd /tmp/src && gcc {FLAGS} {arguments}"), cwd="/"))
+async def built(box: Sandbox, text: str) -> None:
+    """A shell's line in /tmp/src; AssertionError with its complaint."""
+    done = await box.run(Command(("sh", "-c", f"cd /tmp/src && {text}"), cwd="/"))
     assert done.exit_code == 0, done.stderr.decode()
 
 
-PARTS = " ".join(sorted(path.name for path in INIT.glob("*.c") if path.name != "main.c")) + " options.c"
-"""All but the loop itself, which the fuzzer has within."""
+async def link_init(box: Sandbox) -> bytes:
+    await built(box, f"gcc {FLAGS} -o /tmp/init main.o {PARTS}")
+    return await box.read_file("/tmp/init")
 
 
-async def build_fuzzer(box: Sandbox) -> None:
+async def link_fuzzer(box: Sandbox) -> None:
     """/tmp/fuzz: `fuzz SECONDS SEED`."""
-    await put_sources(box)
-    await compiled(box, f"-I. -o /tmp/fuzz fuzz/fuzz.c {PARTS}")
+    await built(box, f"gcc {FLAGS} -o /tmp/fuzz fuzz.o {PARTS}")

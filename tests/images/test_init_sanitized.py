@@ -2,88 +2,72 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sanitized import DEV, PARTS, build_fuzzer, compiled, put_sources
+import pytest_asyncio
+from sanitized import DEV, FLAGS, built, compile_all, link_fuzzer, link_init
+from together import complaints
 
 from sandbox import Command, Sandbox, lifecycle, open_sandbox
-from sandbox.conformance import CHECKS, Check
+from sandbox.conformance import CHECKS
 from sandbox.engine import Engine
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
-AT_ONCE = 4
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def dev() -> AsyncIterator[Sandbox]:
+    """Where everything is compiled, once for all of these tests."""
     async with open_sandbox(DEV) as box:
+        await compile_all(box)
         yield box
 
 
-async def sanitized_init(box: Sandbox, directory: Path) -> Path:
-    await put_sources(box)
-    await compiled(box, "-o /tmp/init *.c")
-    program = await box.read_file("/tmp/init")
-    assert b"__asan_report_load" in program
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def program(dev: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sanitized init."""
+    directory = tmp_path_factory.mktemp("init")
+    built_init = await link_init(dev)
+    assert b"__asan_report_load" in built_init
     (directory / "hosts").write_text("127.0.0.1\tlocalhost\n")
-    (directory / "init").write_bytes(program)
+    (directory / "init").write_bytes(built_init)
     (directory / "init").chmod(0o555)
     directory.chmod(0o755)
     return directory / "init"
 
 
-async def test_the_whole_contract_is_kept_without_a_report(
-    dev: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A report ends init, so a sandbox that answers to the end has seen none."""
-    program = await sanitized_init(dev, tmp_path)
+@pytest.fixture
+def sanitized(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sandbox that is opened runs it."""
 
-    async def built(engine: Engine) -> Path:
+    async def ours(engine: Engine) -> Path:
         return program
 
-    monkeypatch.setattr(lifecycle, "init_binary", built)
+    monkeypatch.setattr(lifecycle, "init_binary", ours)
+
+
+@pytest.mark.usefixtures("sanitized")
+async def test_the_whole_contract_is_kept_without_a_report() -> None:
+    """A report ends init, so a sandbox that answers to the end has seen none."""
     engine = await Engine.connect()
-    # One sandbox for all that leave it standing: its tables fill, and nothing may leak between them. A check
-    # that wants a sandbox nobody has used gets one.
-    alone = [one for one in CHECKS if one.id.startswith("box.")]
-    places = asyncio.Semaphore(AT_ONCE)
-    async with open_sandbox(DEV, engine=engine) as box:
 
-        async def shared(one: Check) -> None:
-            async with places:
-                if await complaint(one, box):
-                    alone.append(one)
-
-        await asyncio.gather(*(shared(one) for one in CHECKS if one not in alone))
-        assert (await box.run(Command(("echo", "still there"), cwd="/"))).stdout == b"still there\n"
-        for job in await box.jobs():
-            await box.kill(job)
-        async with asyncio.timeout(20):
-            while await box.jobs():
-                await asyncio.sleep(0.1)
-    broken = []
-    for one in alone:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Sandbox]:
         async with open_sandbox(DEV, engine=engine) as box:
-            broken += await complaint(one, box)
+            yield box
+
+    broken = await complaints(opened, CHECKS, at_once=4)
     await engine.close()
     assert broken == []
-    assert len(alone) < len(CHECKS) / 4
 
 
-async def test_root_commands_are_kept_without_a_report(
-    dev: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("sanitized")
+async def test_root_commands_are_kept_without_a_report() -> None:
     """A report ends their keeper, and then the sandbox."""
-    program = await sanitized_init(dev, tmp_path)
-
-    async def built(engine: Engine) -> Path:
-        return program
-
-    monkeypatch.setattr(lifecycle, "init_binary", built)
     container = DEV.policy.container.model_copy(update={"capabilities": ("CHOWN",)})
     for policy in (DEV.policy, DEV.policy.model_copy(update={"container": container})):
         async with open_sandbox(replace(DEV, policy=policy)) as box:
@@ -97,30 +81,22 @@ async def test_root_commands_are_kept_without_a_report(
             assert (await box.run(Command(("echo", "still there")))).stdout == b"still there\n"
 
 
-async def complaint(one: Check, box: Sandbox) -> list[str]:
-    try:
-        await one.run(box)
-    except AssertionError as error:
-        return [f"{one.id}: {error}"]
-    return []
-
-
 async def test_hostile_bytes_find_no_fault(dev: Sandbox) -> None:
-    await build_fuzzer(dev)
+    await link_fuzzer(dev)
     done = await dev.run(Command(("/tmp/fuzz", "5", "7"), cwd="/"))
     assert done.exit_code == 0, done.stderr.decode()
     assert b"no fault" in done.stdout
 
 
 async def test_the_fuzzer_finds_a_fault_that_is_there(dev: Sandbox) -> None:
-    await put_sources(dev)
     source = await dev.read_file("/tmp/src/spawn.c")
     check = (
         b"if (f.input_length > (size_t)(end - at) || f.input_length > STDIN_WINDOW || f.zero) return false;"
     )
     assert check in source
-    await dev.write_file("/tmp/src/spawn.c", source.replace(check, b"if (f.zero) return false;"))
-    await compiled(dev, f"-I. -o /tmp/fuzz fuzz/fuzz.c {PARTS}")
+    await dev.write_file("/tmp/src/faulty.c", source.replace(check, b"if (f.zero) return false;"))
+    await built(dev, f"gcc {FLAGS} -I. -c -o spawn.o faulty.c")
+    await link_fuzzer(dev)
     done = await dev.run(Command(("/tmp/fuzz", "20", "7"), cwd="/"))
     assert done.exit_code == 99
     assert b"AddressSanitizer" in done.stderr
