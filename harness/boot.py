@@ -15,23 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import harness
 from harness.approvals.petition import Petition, Prompter
 from harness.approvals.remembered import Remembered
 from harness.approvals.service import Approvals
 from harness.asking import approvals_of, gate_of, listen
+from harness.beginning import Beginning, begin
 from harness.boot_children import Brood
 from harness.budget import Budget, allowance
 from harness.calls import Devices
-from harness.checkpointing import Checkpointer, checkpointing
-from harness.conceal import Concealed
+from harness.checkpointing import Checkpointer, Fill, checkpointing
 from harness.desk import Desk, Talk, attended
 from harness.egress import Outfit, outfit
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
-from harness.events import Event, SandboxOpened, SessionEnded, SessionStarted
+from harness.events import Event, SandboxOpened, SessionEnded
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
 from harness.interrupt import Interrupt
-from harness.journal import Journal
 from harness.kernel import Kernel, Price, run_turn
 from harness.lock import failure
 from harness.machine import Machine, docker_machine
@@ -44,12 +42,10 @@ from harness.providers.prices import cost_usd
 from harness.recorder import Recorder
 from harness.recovery.rebuild import Rebuilt
 from harness.recovery.takeup import take_up
-from harness.redact import Redactor, host_secrets
 from harness.session import Session
 from harness.store import Store, home, keep_apart
 from harness.trust import in_force
 from harness.turns import Stand, take_turns
-from policies.load import digest
 from policies.schema import Policy
 from sandbox.egress import Gate
 from sandbox.errors import SandboxError
@@ -131,27 +127,11 @@ async def run(
         image_digest = await engine.digest(image)
         # The session's directory and journal: from here on everything is recorded.
         directory = store.new_session()
-        redactor = Redactor({**host_secrets(os.environ), **way_out.secrets})
-        journal = Journal.create(directory, redactor=redactor)
-        stack.callback(journal.close)
-        recorder = Recorder(journal, Concealed(emit, redactor))
-        await recorder.record(
-            SessionStarted(
-                session=directory.name,
-                task=options.task,
-                model=options.model,
-                policy=policy.model_dump(mode="json"),
-                policy_digest=digest(policy),
-                image=image,
-                image_digest=image_digest,
-                runtime=options.runtime or policy.container.runtime,
-                workspace=None if options.workspace is None else str(options.workspace),
-                harness_version=harness.__version__,
-                tools=dict(way_out.tools),
-                sentinels=dict(way_out.sentinels),
-            ),
-            *ignored,
-        )
+        beginning = Beginning(
+            options.task, options.model, policy, way_out, image, image_digest, options.runtime,
+            options.workspace,
+        )  # fmt: skip
+        recorder = await begin(stack, directory, beginning, emit, *ignored)
         start = Start(
             options, policy, way_out, provider, price, engine, recorder, interrupt,
             Session(Budget(allowance(policy.limits))), memory, kept, directory, image, image_digest,
@@ -182,6 +162,8 @@ class Start:
     """What its journal told, of a session that is taken up again."""
     line: str = ""
     """The name of a session that another one started, after those above it: `tests/unit`."""
+    fill: Fill | None = None
+    """Makes what stands in its workspace; None where that is there, or is copied in."""
 
     @property
     def planted(self) -> bool:
@@ -216,6 +198,7 @@ async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
         runtime=options.runtime,
         gate=gate,
         reopen=start.planted,
+        fill=start.fill,
     )
     # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
     going = _Live(start, approvals, gate)

@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import harness
 from harness.approvals.petition import Petition, Reply
 from harness.approvals.service import Approvals
+from harness.beginning import Beginning, begin
 from harness.checkpointing import Checkpointer
 from harness.children import Errand, Returned
 from harness.egress import outfit
@@ -31,20 +31,16 @@ from harness.events import (
     Event,
     Notice,
     SessionEnded,
-    SessionStarted,
 )
 from harness.interrupt import Interrupt
 from harness.journal import Journal
 from harness.lines import bounded, summary
 from harness.providers.models import for_child
 from harness.record import FILE
-from harness.recorder import Recorder
 from harness.recovery.rebuild import Rebuilder
-from harness.redact import Redactor, host_secrets
 from harness.session import Child, Session
 from harness.store import Store
 from harness.syscalls.base import Refused
-from policies.load import digest
 from sandbox import owner
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.egress import Gate
@@ -116,34 +112,20 @@ class Brood:
             )
         )
         owner.claim(directory)
+        fill = None
         if parent.options.workspace is not None:
             if self._checkpoints is None:
                 raise CheckpointError("no checkpoints are taken of this workspace, so it cannot be shared")
-            await self._checkpoints.snapshot(directory, limits)
+            fill = await self._checkpoints.snapshot(directory, limits)
         _, way_out = await outfit(errand.policy, os.environ)
         way_out = replace(way_out, tools=parent.way_out.tools, above=self._gate)
-        redactor = Redactor({**host_secrets(os.environ), **parent.way_out.secrets, **way_out.secrets})
-        journal = Journal.create(directory, redactor=redactor)
-        stack.callback(journal.close)
-        recorder = Recorder(journal, started.watch)
         line = f"{parent.line}/{errand.name}".removeprefix("/")
-        await recorder.record(
-            SessionStarted(
-                session=directory.name,
-                task=errand.task,
-                model=parent.options.model,
-                policy=errand.policy.model_dump(mode="json"),
-                policy_digest=digest(errand.policy),
-                image=parent.image,
-                image_digest=parent.image_digest,
-                runtime=parent.options.runtime or errand.policy.container.runtime,
-                workspace=None if parent.options.workspace is None else str(parent.options.workspace),
-                parent=ChildOf(session=parent.directory.name, call_id=errand.call_id, name=line),
-                harness_version=harness.__version__,
-                tools=dict(way_out.tools),
-                sentinels=dict(way_out.sentinels),
-            )
-        )
+        beginning = Beginning(
+            errand.task, parent.options.model, errand.policy, way_out, parent.image, parent.image_digest,
+            parent.options.runtime, parent.options.workspace,
+            ChildOf(session=parent.directory.name, call_id=errand.call_id, name=line),
+        )  # fmt: skip
+        recorder = await begin(stack, directory, beginning, started.watch, hidden=parent.way_out.secrets)
         options = replace(
             parent.options,
             task=errand.task,
@@ -165,6 +147,7 @@ class Brood:
             directory=directory,
             past=None,
             line=line,
+            fill=fill,
         )
 
     async def _lived(self, stack: AsyncExitStack, start: Start) -> SessionEnded | None:

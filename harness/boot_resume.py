@@ -16,6 +16,7 @@ from pathlib import Path
 import harness
 from harness.approvals.petition import Prompter
 from harness.approvals.remembered import Remembered
+from harness.beginning import redactor
 from harness.boot import RunOptions, Start, live, price_of
 from harness.conceal import Concealed
 from harness.desk import Talk
@@ -30,7 +31,6 @@ from harness.recorder import Recorder
 from harness.recovery.opening import opened
 from harness.recovery.rebuild import Rebuilt
 from harness.recovery.takeup import finished
-from harness.redact import Redactor, host_secrets
 from harness.store import Store, home, keep_apart
 from sandbox.checkpoints.rewind import unfinished
 
@@ -82,7 +82,7 @@ async def resume(
             )
         # What it ran on, as far as that is the host's to give again.
         policy, way_out = await outfit(past.policy, os.environ, past.started)
-        redactor = journal.redactor = Redactor({**host_secrets(os.environ), **way_out.secrets})
+        journal.redactor = redactor(way_out)
         workspace = None if past.started.workspace is None else Path(past.started.workspace)
         keep_apart(workspace, where)
         memory = Remembered(where, policy)
@@ -95,7 +95,7 @@ async def resume(
         price = price_of(model, policy)
         engine = await stack.enter_async_context(machine())
         # From here on it is this process that goes on with it.
-        recorder = Recorder(journal, Concealed(emit, redactor))
+        recorder = Recorder(journal, Concealed(emit, journal.redactor))
         by = f"{getpass.getuser()}, process {os.getpid()}"
         resumed = Resumed(by=by, model=model, harness_version=harness.__version__)
         said = [inbox.entry(options.message, "request", "terminal")] if options.message else []

@@ -9,27 +9,23 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import harness
 from harness.approvals.remembered import Remembered
 from harness.asking import approvals_of, gate_of, listen
+from harness.beginning import Beginning, begin
 from harness.bridge import bridge, raw, window_size
 from harness.budget import Budget, allowance
 from harness.commands.place import Place
 from harness.commands.say import say
 from harness.egress import outfit
 from harness.errors import UsageError
-from harness.events import Entry, Notice, SandboxOpened, SessionEnded, SessionStarted, WorkspaceCopied
-from harness.journal import Journal
+from harness.events import Entry, Notice, SandboxOpened, SessionEnded, WorkspaceCopied
 from harness.lines import counted, lines
 from harness.machine import Opened, docker_machine
 from harness.messages import Usage
-from harness.recorder import Recorder
-from harness.redact import Redactor, host_secrets
 from harness.session import Made, Session
 from harness.store import Store, home, keep_apart
 from harness.trust import in_force
 from policies import Policy
-from policies.load import digest
 from sandbox.protocol import Command, Sandbox, SandboxSpec
 
 SHELL = "command -v bash >/dev/null 2>&1 && exec bash -i; exec sh -i"
@@ -54,28 +50,12 @@ async def _session(place: Place) -> int:
         image_digest = await machine.digest(image)
         keep_apart(place.directory, home())
         directory = Store(home()).new_session()
-        redactor = Redactor({**host_secrets(os.environ), **out.secrets})
-        journal = Journal.create(directory, redactor=redactor)
-        stack.callback(journal.close)
-        recorder = Recorder(journal, lambda event: None)
-        begun = await recorder.record(
-            SessionStarted(
-                session=directory.name,
-                task="(an interactive shell)",
-                model="none",
-                policy=policy.model_dump(mode="json"),
-                policy_digest=digest(policy),
-                image=image,
-                image_digest=image_digest,
-                runtime=place.runtime or policy.container.runtime,
-                workspace=None if place.directory is None else str(place.directory),
-                harness_version=harness.__version__,
-                tools=dict(out.tools),
-                sentinels=dict(out.sentinels),
-            ),
-            *ignored,
+        beginning = Beginning(
+            "(an interactive shell)", "none", policy, out, image, image_digest, place.runtime, place.directory
         )
-        _tell(begun)
+        recorder = await begin(stack, directory, beginning, lambda event: None)
+        if ignored:
+            _tell(await recorder.record(*ignored))
         session = Session(Budget(allowance(policy.limits)))
         # No question stands on this terminal: the guest draws on it, and could draw one that lies.
         approvals = approvals_of(stack, policy, recorder, memory=memory)
