@@ -14,7 +14,8 @@ from collections.abc import Callable
 from sandbox.address import EngineAddress
 from sandbox.errors import SandboxGone, WireError
 
-ANSWER_S = 30.0
+ANSWER_S = 60.0
+"""The engine attaches to nothing that it is just starting: it may be the whole start that is waited for."""
 HIGH_WATER = 256 << 10
 _PIECE = struct.Struct(">BxxxI")
 
@@ -38,6 +39,13 @@ class Attachment(asyncio.Protocol):
     @classmethod
     async def open(cls, address: EngineAddress, container: str) -> Attachment:
         """Attach to a container by id, also before its start. SandboxGone when the engine does not let us."""
+        self = await cls.asked(address, container)
+        await self.opened()
+        return self
+
+    @classmethod
+    async def asked(cls, address: EngineAddress, container: str) -> Attachment:
+        """As `open`, without waiting for the engine's answer: that is what `opened` does."""
         return await cls._post(address, f"containers/{container}/attach?stream=1&stdin=1&stdout=1", b"")
 
     @classmethod
@@ -52,7 +60,9 @@ class Attachment(asyncio.Protocol):
         """Start a program that was made ready beside a container's first. It speaks at once, so those who
         listen are named before."""
         body = b'{"Detach":false,"Tty":false}'
-        return await cls._post(address, f"exec/{exec_id}/start", body, received, closed)
+        self = await cls._post(address, f"exec/{exec_id}/start", body, received, closed)
+        await self.opened()
+        return self
 
     @classmethod
     async def _post(
@@ -78,13 +88,16 @@ class Attachment(asyncio.Protocol):
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
+        return self
+
+    async def opened(self) -> None:
+        """Wait until bytes may be written. SandboxGone when the engine does not let us."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._upgraded
         except TimeoutError:
             self.close()
             raise SandboxGone("the engine did not answer the request for the wire") from None
-        return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

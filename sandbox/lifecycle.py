@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -96,14 +96,31 @@ async def open_sandbox(spec: SandboxSpec, *, engine: Engine | None = None) -> As
 async def open_in(stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: Engine) -> DockerSandbox:
     """As `open_sandbox`, with everything that must be undone registered on `stack`."""
     prepared = await prepare(stack, spec, engine, storage=spec.workspace is not None)
-    box = await launch(prepared, engine)
-    stack.push_async_callback(box.close)
+    async with _meanwhile(spec.fill):
+        box = await launch(prepared, engine)
+        stack.push_async_callback(box.close)
     if spec.workspace is not None and not spec.reopen:
         box.copy_report = prepared.report or await fill(prepared, spec.workspace)
     await watch(stack, engine, box, prepared.storage)
     if spec.gate is not None:
         await box.let_out(spec.gate)
     return box
+
+
+@contextlib.asynccontextmanager
+async def _meanwhile(work: Callable[[], None] | None) -> AsyncIterator[None]:
+    """Do this in another thread beside the block. Both are over afterwards, whatever came of either."""
+    if work is None:
+        yield
+        return
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        yield
+        await asyncio.shield(running)
+    finally:
+        # A thread cannot be cancelled, and what it writes to is unmounted next.
+        await asyncio.wait([running])
+        running.exception()
 
 
 def _state_directory(spec: SandboxSpec) -> Path:
@@ -189,22 +206,24 @@ def _environment(policy: Policy, image: ImageFacts) -> Mapping[str, str]:
 
 
 async def launch(prepared: Prepared, engine: Engine) -> DockerSandbox:
-    """Create, attach, start, greet, measure. Attached first, so that nothing init says is lost.
+    """Create, attach, start, greet, measure. Init says nothing before it is spoken to, so nothing is lost
+    whichever of attach and start the engine does first.
 
     Init answers before the engine does, which has to write down what it started: by the time it has, the
     container is measured.
     """
     container = await engine.create(prepared.config, f"usermode-{prepared.session}-{secrets.token_hex(3)}")
     try:
-        channel = Channel(await Attachment.open(engine.address, container))
+        attachment = await Attachment.asked(engine.address, container)
     except BaseException:
         await asyncio.shield(_removed(engine, container))
         raise
+    channel = Channel(attachment)
     starting = asyncio.ensure_future(engine.start(container))
     # Who waits for a greeting from what was never started is told.
     starting.add_done_callback(lambda done: channel.close() if _failure(done) else None)
     try:
-        await asyncio.sleep(0)  # It is asked for now; what follows is done meanwhile.
+        await attachment.opened()
         box = await _first_words(prepared, engine, container, channel)
         await asyncio.shield(starting)
     except BaseException as error:

@@ -109,6 +109,7 @@ static int prepare(void) {
     proc_init();
     calls_init();
     conns_init();
+    supervisor_ready();
     heard_at = now_ms();
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }

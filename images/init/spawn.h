@@ -37,6 +37,7 @@ void close_from(int first);
 
 /* supervisor.c */
 void supervisors_init(void);
+void supervisor_ready(void);             /* one waits from the beginning */
 int supervisor_begin(const uint8_t *request, size_t length, const int fds[SPAWN_FDS]);
 void supervisor_end(int which);          /* its descent is empty: it may be used again */
 int supervisor_reaped(pid_t pid);        /* which one it was, or -1 */

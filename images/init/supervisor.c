@@ -138,6 +138,9 @@ static int start(struct supervisor *s) {
     return 0;
 }
 
+/* The first command need not wait for a fork. Where there can be none now, it is tried again when it is needed. */
+void supervisor_ready(void) { start(&supervisors[0]); }
+
 static int hand_over(struct supervisor *s, const uint8_t *request, size_t length, const int fds[SPAWN_FDS]) {
     struct desk *desk = &desks[s - supervisors];
     char byte = 0, space[CMSG_SPACE(SPAWN_FDS * sizeof(int))] = {0};
