@@ -26,15 +26,22 @@ def commands(*texts: str) -> list[dict[str, object]]:
     return [*({"calls": [call]} for call in calls), {"text": "done"}]
 
 
+def warm_home(tmp_path: Path) -> Path:
+    """A home for sessions of its own, where what was built and measured before is known."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    cache_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "cache").symlink_to(cache_dir())
+    return home
+
+
 async def left(
     tmp_path: Path, script: Sequence[object], *options: str, after: str = "call_intent", after_s: float = 0.0
 ) -> Path:
     """The directory of a session whose harness was killed so long after the first entry of that kind."""
     file = tmp_path / "script.jsonl"
     file.write_text("".join(json.dumps(reply) + "\n" for reply in script))
-    home, project = tmp_path / "home", Path(__file__).parents[2]
-    home.mkdir()
-    (home / "cache").symlink_to(cache_dir())  # what was built and measured before
+    home, project = warm_home(tmp_path), Path(__file__).parents[2]
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "harness", "run", "go", "--json", "-m", f"scripted:{file}", *options,
         stdout=asyncio.subprocess.PIPE,

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from left import warm_home
 
 from harness.boot import RunOptions, run
 from harness.boot_resume import ResumeOptions, resume
@@ -123,7 +124,7 @@ async def test_a_child_whose_harness_was_killed_is_ended_and_not_begun_again(tmp
         {"calls": [call("merge", child="kid")]},
         {"text": "done"},
     )
-    home = tmp_path / "home"
+    home = warm_home(tmp_path)
     environment = {**os.environ, "USERMODE_HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
     harness = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "harness", "run", "go", "--json", "-m", f"scripted:{script}", "-p", "strict",
@@ -178,7 +179,7 @@ async def test_over_an_overlay_a_child_sees_what_was_written_and_what_lies_benea
         os.chown(path, 1000, 1000)
     strict = load("strict")
     policy = strict.model_copy(update={"workspace": strict.workspace.model_copy(update={"mode": "overlay"})})
-    home = tmp_path / "home"
+    home = warm_home(tmp_path)
     options = RunOptions("go", f"scripted:{script}", policy, workspace=workspace, home=home, watched=False)
     ended = await run(options, lambda event: None, Interrupt())
     assert ended.status == "done", ended

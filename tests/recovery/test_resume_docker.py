@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import sys
 from pathlib import Path
 
 import pytest
+from left import left
 
 from harness.boot_resume import ResumeOptions, resume
 from harness.errors import JournalError
@@ -38,27 +35,11 @@ SCRIPT = [
 async def killed(tmp_path: Path, *, after_s: float) -> Path:
     """A session whose harness is killed while its command runs; its directory."""
     (tmp_path / "workspace").mkdir()
-    script = tmp_path / "script.jsonl"
-    script.write_text("".join(json.dumps(reply) + "\n" for reply in SCRIPT))
-    environment = {
-        **os.environ,
-        "USERMODE_HOME": str(tmp_path / "home"),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "harness", "run", "go", "--json", "-m", f"scripted:{script}", "-p", "strict",
-        "-w", str(tmp_path / "workspace"), stdout=asyncio.subprocess.PIPE, env=environment,
-    )  # fmt: skip
-    assert child.stdout is not None
-    async with asyncio.timeout(60):
-        while b'"call_intent"' not in (line := await child.stdout.readline()):
-            assert line, "the session ended before its command began"
-    await asyncio.sleep(after_s)
-    child.send_signal(signal.SIGKILL)
-    await child.wait()
+    workspace = str(tmp_path / "workspace")
+    directory = await left(tmp_path, SCRIPT, "-p", "strict", "-w", workspace, after_s=after_s)
     (row,) = Store(tmp_path / "home").list()
     assert row.status == "interrupted"
-    return row.directory
+    return directory
 
 
 async def taken_up(tmp_path: Path, directory: Path) -> tuple[SessionEnded, TakenUp, list[str]]:
