@@ -8,8 +8,9 @@ it and the reply that followed. One that cannot be taken is a notice; the sessio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,15 +19,17 @@ from harness.messages import Call
 from harness.session import Session
 from policies.schema import Limits
 from sandbox.checkpoints.errors import CheckpointError, TooMuch
-from sandbox.checkpoints.share import link, plant
-from sandbox.checkpoints.store import Bounds, Checkpoint, Writer
-from sandbox.errors import SandboxError
+from sandbox.checkpoints.share import fill, ground, link
+from sandbox.checkpoints.store import Bounds, Checkpoint, Store, Writer
+from sandbox.errors import SandboxError, SandboxRefused
 from sandbox.workspace import manifest
 from sandbox.workspace.quota import bound_to, storage_of
 from sandbox.workspace.watchdog import usage
 
 WRITERS = frozenset({"bash", "write", "edit", "sudo", "job", "merge"})
 """Syscalls after which the workspace may be another."""
+Fill = Callable[[], None]
+"""Makes what stands in a workspace. Blocks; raises SandboxError."""
 
 
 class Checkpointer(Protocol):
@@ -41,9 +44,10 @@ class Checkpointer(Protocol):
         Never raises for a checkpoint that could not be taken: that is a notice, once.
         """
 
-    async def snapshot(self, session_dir: Path, limits: Limits) -> None:
+    async def snapshot(self, session_dir: Path, limits: Limits) -> Fill | None:
         """Give another session, which has none, a workspace that is this one as it is now, and mounted.
 
+        What is returned makes what stands in it, for `SandboxSpec.fill`; None where that is done already.
         CheckpointError when it cannot be had; what was made until then is the caller's to remove.
         """
 
@@ -100,16 +104,16 @@ class Checkpoints:
             return (Notice(level="warning", code="checkpoint", text=came),)
         return () if came is None else (entry_of(came),)
 
-    async def snapshot(self, session_dir: Path, limits: Limits) -> None:
+    async def snapshot(self, session_dir: Path, limits: Limits) -> Fill | None:
         async with self._alone:
             work = asyncio.ensure_future(asyncio.to_thread(self._give, session_dir, limits))
             try:
-                await asyncio.shield(work)
+                return await asyncio.shield(work)
             except asyncio.CancelledError:
                 await asyncio.wait([work])
                 raise
 
-    def _give(self, session_dir: Path, limits: Limits) -> None:
+    def _give(self, session_dir: Path, limits: Limits) -> Fill | None:
         try:
             known = manifest.load(self._session_dir, applied=False)
         except FileNotFoundError:
@@ -117,7 +121,12 @@ class Checkpoints:
         link(self._session_dir, session_dir, ())
         with Writer(session_dir, bounds(limits)) as writer:
             taken = self._writer.hand_over(writer)
-            plant(session_dir, known, writer, taken, limits, mounted=True)
+        ground(session_dir, known, limits)
+        filling = partial(_fill, session_dir, known, taken)
+        if known.mode == "overlay":  # mounted only over what is there
+            filling()
+            return None
+        return filling
 
     async def close(self) -> None:
         """Wait for the one that is going on, and leave the store."""
@@ -142,6 +151,14 @@ class Checkpoints:
         """Cheaper than to read it all once more."""
         grows = storage_of(self._session_dir).grows
         return usage(grows, self._limits.workspace_inodes).bytes > self._limits.checkpoint_mb << 20
+
+
+def _fill(session_dir: Path, known: manifest.Manifest, taken: Checkpoint) -> None:
+    try:
+        with Store(session_dir) as store:
+            fill(session_dir, known, store, taken)
+    except CheckpointError as exc:
+        raise SandboxRefused(str(exc)) from exc
 
 
 def entry_of(checkpoint: Checkpoint) -> Checkpointed:

@@ -26,7 +26,7 @@ from harness.store import Store, home
 from policies import Policy
 from sandbox import owner
 from sandbox.checkpoints.errors import CheckpointError
-from sandbox.checkpoints.share import complete, link, plant
+from sandbox.checkpoints.share import link, plant
 from sandbox.checkpoints.store import Writer
 from sandbox.workspace import manifest
 from sandbox.workspace.quota import flush, remove
@@ -75,7 +75,6 @@ def _share(source: Path, directory: Path, past: History, policy: Policy) -> None
         target = writer.load(past.checkpoint.number)
         if target.digest != past.checkpoint.digest:
             raise CheckpointError(f"checkpoint {target.number} is not the one that the journal tells of")
-        complete(writer, target)
         plant(directory, known, writer, target, policy.limits)
 
 

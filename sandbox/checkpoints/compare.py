@@ -34,6 +34,11 @@ def differences(packs: Packs, before: bytes, after: bytes) -> Iterator[Differenc
     yield from _trees(packs, top(packs, before).digest, top(packs, after).digest, "")
 
 
+def same_files(packs: Packs, one: bytes, other: bytes) -> Iterator[str]:
+    """Paths of the files that are the same in both, to the time and the mode."""
+    yield from _same_files(packs, top(packs, one).digest, top(packs, other).digest, "")
+
+
 def text_of(packs: Packs, node: Node | None) -> bytes | None:
     """The bytes of a file or link; nothing for what is not there, None for what is too large to show."""
     if node is None or node.kind in (DIRECTORY, WHITEOUT):
@@ -41,6 +46,19 @@ def text_of(packs: Packs, node: Node | None) -> bytes | None:
     if node.kind not in (FILE, LINK) or node.size > TEXT_BYTES:
         return None
     return packs.read(node.digest)
+
+
+def _same_files(packs: Packs, one: bytes, other: bytes, prefix: str) -> Iterator[str]:
+    nodes = dict(decode(packs.read(one)))
+    others = nodes if one == other else dict(decode(packs.read(other)))
+    for name, node in nodes.items():
+        twin = others.get(name)
+        if twin is None or twin.kind != node.kind:
+            continue
+        if node.kind == DIRECTORY:
+            yield from _same_files(packs, node.digest, twin.digest, f"{prefix}{name}/")
+        elif node.kind in (FILE, SPARSE) and node == twin:
+            yield prefix + name
 
 
 def _trees(packs: Packs, before: bytes | None, after: bytes | None, prefix: str) -> Iterator[Difference]:

@@ -28,6 +28,7 @@ from sandbox.checkpoints.tree import (
     decode,
 )
 from sandbox.workspace import beneath
+from sandbox.workspace.copyfile import umask
 from sandbox.workspace.scan import OPAQUE_MARK, is_opaque
 
 Made = Callable[[str, os.stat_result], None]
@@ -44,13 +45,14 @@ class Restore:
         self._packs = packs
         self._on_file = on_file
         self._owner = os.geteuid() == 0
+        self._umask = umask()
 
     def run(self, top: int, checkpoint: bytes) -> None:
         """Damaged when the store is; OSError when the tree cannot be written, and then it is half done."""
         node = tree.top(self._packs, checkpoint)
         with _writable(top):
             self._clear(top, node.digest)
-            self._fill(top, node.digest, "")
+            self._fill(top, node.digest, "", new=False)
         self._dress(top, node)
 
     def _clear(self, here: int, digest: bytes) -> None:
@@ -107,16 +109,17 @@ class Restore:
         finally:
             os.close(descriptor)
 
-    def _fill(self, here: int, digest: bytes, prefix: str) -> None:
+    def _fill(self, here: int, digest: bytes, prefix: str, *, new: bool) -> None:
+        """`new`: made here, so that nothing stands in it."""
         for name, node in decode(self._packs.read(digest)):
             if node.kind == OMITTED:
                 continue
-            there = beneath.look(here, name) is not None
+            there = not new and beneath.look(here, name) is not None
             if node.kind == DIRECTORY:
                 if not there:
                     os.mkdir(name, 0o700, dir_fd=here)
                 with _entered(here, name) as below:
-                    self._fill(below, node.digest, f"{prefix}{name}/")
+                    self._fill(below, node.digest, f"{prefix}{name}/", new=not there)
                     self._dress(below, node)
             elif not there:
                 self._make(here, name, node, prefix + name)
@@ -133,13 +136,15 @@ class Restore:
         self.made += 1
 
     def _file(self, here: int, name: str, node: Node, path: str) -> None:
-        target = os.open(name, beneath.NEW_FILE, 0o600, dir_fd=here)
+        mode = node.mode & 0o777
+        target = os.open(name, beneath.NEW_FILE, mode, dir_fd=here)
         try:
             write = content.write_extents if node.kind == SPARSE else content.write_plain
             write(self._packs.chunks(node.digest), target)
             if self._owner:
                 os.fchown(target, node.uid, node.gid)
-            os.fchmod(target, node.mode & 0o777)
+            if mode & self._umask:
+                os.fchmod(target, mode)
             os.utime(target, ns=(node.mtime_ns, node.mtime_ns))
             if self._on_file is not None:
                 self._on_file(path, os.fstat(target))

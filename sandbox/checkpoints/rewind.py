@@ -7,15 +7,14 @@ same again finishes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.checkpoints.compare import same_files
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.packs import sync_directory
 from sandbox.checkpoints.restore import Restore
 from sandbox.checkpoints.store import Checkpoint, Store
-from sandbox.checkpoints.tree import DIRECTORY, FILE, SPARSE, Node, decode, top
 from sandbox.errors import SandboxError
 from sandbox.workspace import beneath, manifest
 from sandbox.workspace.quota import opened
@@ -49,7 +48,7 @@ def bring_back(session_dir: Path, store: Store, target: Checkpoint) -> BroughtBa
     """Make the tree what the checkpoint says; nothing may run in it. CheckpointError when it cannot be."""
     mark = store.directory / MARK
     fresh: dict[str, os.stat_result] = {}
-    restore = Restore(store.packs, lambda path, made: fresh.__setitem__(path, made))
+    restore = Restore(store.packs, fresh.__setitem__)
     try:
         mark.write_text(str(target.number))
         sync_directory(store.directory)
@@ -66,38 +65,9 @@ def _as_copied(session_dir: Path, store: Store, target: Checkpoint, fresh: dict[
     """Tell the manifest of files that are again what was copied in: they are no changes."""
     if not fresh or 0 not in store.numbers() or not manifest.exists(session_dir):
         return
-    known = manifest.load(session_dir)
+    known = manifest.load(session_dir).entries
     applied = manifest.applied_paths(session_dir)
-    first = files_of(store, store.load(0), fresh)
     with manifest.AppliedLog(session_dir) as log:
-        for path, node in files_of(store, target, fresh).items():
-            base = known.entries.get(path)
-            if base is None or base.kind != manifest.FILE or path in applied or first.get(path) != node:
-                continue
-            made = fresh[path]
-            log.record(
-                path,
-                base._replace(
-                    copy_mtime_ns=made.st_mtime_ns, copy_ctime_ns=made.st_ctime_ns, copy_ino=made.st_ino
-                ),
-            )
-
-
-def files_of(store: Store, checkpoint: Checkpoint, paths: Iterable[str]) -> dict[str, Node]:
-    """Those of these paths that are files there."""
-    found = {}
-    trees: dict[str, dict[str, Node]] = {
-        "": dict(decode(store.packs.read(top(store.packs, checkpoint.root).digest)))
-    }
-    for path in paths:
-        *directories, name = path.split("/")
-        here = ""
-        for part in directories:
-            inner = trees.get(here, {}).get(part)
-            here = f"{here}/{part}" if here else part
-            if here not in trees and inner is not None and inner.kind == DIRECTORY:
-                trees[here] = dict(decode(store.packs.read(inner.digest)))
-        node = trees.get(here, {}).get(name)
-        if node is not None and node.kind in (FILE, SPARSE):
-            found[path] = node
-    return found
+        for path in same_files(store.packs, store.load(0).root, target.root):
+            if path in fresh and path in known and known[path].kind == manifest.FILE and path not in applied:
+                log.record(path, known[path].copied_again(fresh[path]))

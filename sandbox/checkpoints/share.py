@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from policies.schema import Limits
-from sandbox.checkpoints import tree
-from sandbox.checkpoints.errors import CheckpointError, Damaged
+from sandbox.checkpoints.compare import same_files
+from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.packs import SUFFIX, sync_directory
 from sandbox.checkpoints.restore import Restore
-from sandbox.checkpoints.rewind import files_of
 from sandbox.checkpoints.store import DIRECTORY, Checkpoint, Store, file_of
 from sandbox.errors import SandboxError
 from sandbox.workspace import beneath, manifest
 from sandbox.workspace.layout import upper_of, work_of
 from sandbox.workspace.manifest import Manifest
-from sandbox.workspace.quota import Kind, opened, prepare, release
+from sandbox.workspace.quota import opened, prepare, release
 
 _TRIES = 10
 """A collector that is at work replaces packs by others; it never does so ten times in a row."""
@@ -60,60 +60,42 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
-def complete(store: Store, checkpoint: Checkpoint) -> None:
-    """Damaged unless every object of the checkpoint is in the store."""
-    for digest in tree.reachable(store.packs, [checkpoint.root]):
-        if digest not in store.packs:
-            raise Damaged(f"object {digest.hex()} of checkpoint {checkpoint.number} is missing")
+def plant(session_dir: Path, known: Manifest, store: Store, target: Checkpoint, limits: Limits) -> None:
+    """Make the workspace of a session that has none yet what the checkpoint says; nothing stays mounted.
 
-
-def plant(
-    session_dir: Path,
-    known: Manifest,
-    store: Store,
-    target: Checkpoint,
-    limits: Limits,
-    *,
-    kind: Kind | None = None,
-    mounted: bool = False,
-) -> None:
-    """Make the workspace of a session that has none yet what the checkpoint says.
-
-    `known` is the manifest of the session that it was taken of: its review is the new one's too. Left
-    `mounted` for a sandbox that is opened next; else nothing is, and all of it is on the disk.
+    `known` is the manifest of the session that it was taken of: its review is the new one's too.
     CheckpointError when it cannot be made; what was made until then is the caller's to remove.
     """
-    fresh: dict[str, os.stat_result] = {}
-    restore = Restore(store.packs, lambda path, made: fresh.__setitem__(path, made))
     try:
-        prepare(session_dir, limits, uid=known.uid, gid=known.gid, kind=kind)
-        try:
-            if known.mode == "overlay":
-                for made in (upper_of(session_dir), work_of(session_dir)):
-                    made.mkdir(mode=0o700)
-            with opened(session_dir) as path, beneath.root(path) as here:
-                restore.run(here, target.root)
-            manifest.save(session_dir, _as_copied(known, store, target, fresh))
-        except BaseException:
-            release(session_dir)
-            raise
-        if not mounted:
-            release(session_dir)
+        ground(session_dir, known, limits)
+        fill(session_dir, known, store, target)
+    finally:
+        release(session_dir)
+
+
+def ground(session_dir: Path, known: Manifest, limits: Limits) -> None:
+    """The first half: storage, empty and mounted. CheckpointError as `plant`."""
+    try:
+        prepare(session_dir, limits, uid=known.uid, gid=known.gid)
+        if known.mode == "overlay":
+            for made in (upper_of(session_dir), work_of(session_dir)):
+                made.mkdir(mode=0o700)
+    except (OSError, SandboxError) as error:
+        raise CheckpointError(f"a workspace cannot be made: {error}") from error
+
+
+def fill(session_dir: Path, known: Manifest, store: Store, target: Checkpoint) -> None:
+    """The second half: what stands in it, and its manifest. CheckpointError as `plant`."""
+    fresh: dict[str, os.stat_result] = {}
+    restore = Restore(store.packs, fresh.__setitem__)
+    try:
+        with opened(session_dir) as top, beneath.root(top) as here:
+            restore.run(here, target.root)
+        entries = dict(known.entries)
+        for path in same_files(store.packs, store.load(0).root, target.root) if 0 in store.numbers() else ():
+            # Written anew, and still what was copied in: no change.
+            if path in fresh and path in entries and entries[path].kind == manifest.FILE:
+                entries[path] = entries[path].copied_again(fresh[path])
+        manifest.save(session_dir, replace(known, entries=entries))
     except (OSError, SandboxError) as error:
         raise CheckpointError(f"no workspace can be made of checkpoint {target.number}: {error}") from error
-
-
-def _as_copied(
-    known: Manifest, store: Store, target: Checkpoint, fresh: dict[str, os.stat_result]
-) -> Manifest:
-    """The manifest over files that were written anew: those that are what was copied in are no changes."""
-    copied = {path: made for path, made in fresh.items() if path in known.entries}
-    first = files_of(store, store.load(0), copied) if 0 in store.numbers() else {}
-    entries = dict(known.entries)
-    for path, node in files_of(store, target, copied).items():
-        if first.get(path) == node and entries[path].kind == manifest.FILE:
-            made = copied[path]
-            entries[path] = entries[path]._replace(
-                copy_mtime_ns=made.st_mtime_ns, copy_ctime_ns=made.st_ctime_ns, copy_ino=made.st_ino
-            )
-    return Manifest(known.source, known.uid, known.gid, entries, known.targets, known.excluded, known.mode)

@@ -52,6 +52,12 @@ class Entry(NamedTuple):
     def copy(self) -> tuple[int, int, int]:
         return self.copy_mtime_ns, self.copy_ctime_ns, self.copy_ino
 
+    def copied_again(self, made: os.stat_result) -> Entry:
+        """The same over a copy that was made anew."""
+        return self._replace(
+            copy_mtime_ns=made.st_mtime_ns, copy_ctime_ns=made.st_ctime_ns, copy_ino=made.st_ino
+        )
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from harness.checkpointing import bounds, checkpointing
 from policies import Policy
 from sandbox import SandboxSpec, open_sandbox
-from sandbox.checkpoints.share import complete, link, plant
+from sandbox.checkpoints.share import link, plant
 from sandbox.checkpoints.store import Writer
 from sandbox.engine import Engine
 from sandbox.workspace import manifest
@@ -42,19 +43,19 @@ async def measure(bench: Bench) -> list[Figure]:
                 state = scratch / f"child{next(number)}"
                 state.mkdir()
                 started = time.perf_counter()
-                await checkpoints.snapshot(state, bench.policy.limits)
-                spent = time.perf_counter() - started
-                return spent + await first_call(state, project, bench.policy, engine, reopen=True)
+                fill = await checkpoints.snapshot(state, bench.policy.limits)
+                return await first_call(replace(spec, state=state, reopen=True, fill=fill), engine, started)
 
             async def forked() -> float:
                 state = scratch / f"fork{next(number)}"
                 started = time.perf_counter()
                 await asyncio.to_thread(_plant, source, state, bench.policy)
-                spent = time.perf_counter() - started
-                return spent + await first_call(state, project, bench.policy, engine, reopen=True)
+                return await first_call(replace(spec, state=state, reopen=True), engine, started)
 
             async def cold() -> float:
-                return await first_call(scratch / f"cold{next(number)}", project, bench.policy, engine)
+                started = time.perf_counter()
+                state = scratch / f"cold{next(number)}"
+                return await first_call(replace(spec, state=state), engine, started)
 
             children, forks, beside = await interleaved(
                 bench.count(10, 2),
@@ -75,18 +76,14 @@ def _plant(source: Path, state: Path, policy: Policy) -> None:
     link(source, state, [0])
     with Writer(state, bounds(policy.limits)) as writer:
         target = writer.load(0)
-        complete(writer, target)
         plant(state, manifest.load(source, applied=False), writer, target, policy.limits)
 
 
-async def first_call(
-    state: Path, project: Path, policy: Policy, engine: Engine, *, reopen: bool = False
-) -> float:
-    """Until a first command has run. Removing it all is not timed."""
-    spec = SandboxSpec(policy=policy, workspace=project, state=state, reopen=reopen)
-    started = time.perf_counter()
+async def first_call(spec: SandboxSpec, engine: Engine, started: float) -> float:
+    """Until a first command has run, from `started` on. Removing it all is not timed."""
     async with open_sandbox(spec, engine=engine) as box:
         await true(box)
         took = time.perf_counter() - started
-    await asyncio.to_thread(remove, state)
+    assert spec.state is not None
+    await asyncio.to_thread(remove, spec.state)
     return took

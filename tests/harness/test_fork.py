@@ -182,7 +182,7 @@ def test_what_cannot_be_made_leaves_nothing(source, monkeypatch):
     assert Store(home).ids() == before
 
 
-def _full(*arguments: object) -> None:
+def _full(*arguments: object, **more: object) -> None:
     raise OSError(28, "No space left on device")
 
 
