@@ -8,56 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from harness.budget import Budget
-from harness.calls import Devices, Prepared, answer, carry_out, give_up, prepare, refused
-from harness.checkpointing import begin_one, finished, may_write, settled
+from harness.checkpointing import settled
+from harness.collaborators import Kernel, Price, add
+from harness.dispatch import run_calls
 from harness.errors import BudgetSpent
-from harness.events import CallOutcome, Entry, MessageAdded, Notice, TextStreamed
+from harness.events import MessageAdded, Notice
 from harness.inbox import Prompt
 from harness.interrupt import Interrupt
 from harness.loops import notice_text
 from harness.memory.assemble import fixed_tokens
 from harness.memory.room import make_room
-from harness.messages import Call, Message, Result, Text, Usage, user
-from harness.providers.base import (
-    Provider,
-    ProviderError,
-    Reply,
-    Request,
-    Restarted,
-    TextDelta,
-    ThinkingDelta,
-    ToolSpec,
-)
-from harness.providers.retry import stream_with_retry
-from harness.scheduler import Work, run_together
+from harness.messages import Call, Message, Result, user
+from harness.providers.base import ProviderError
+from harness.replies import ask, consult
 from harness.session import Session
-from harness.syscalls.arguments import bounded
-from harness.syscalls.base import Refused
-from harness.syscalls.table import TABLE, tool_specs
 from sandbox.errors import SandboxError
 
-MAX_CALLS = 64
-"""In one message; those beyond it are refused."""
-
-Price = Callable[[Usage], float | None]
-"""Dollars that a reply of the session's model cost, None where the price is unknown."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The collaborators of a session. They do not change while it lives."""
-
-    provider: Provider
-    devices: Devices
-    price: Price
-    system: str
-    tools: tuple[ToolSpec, ...] = field(default_factory=tool_specs)
+__all__ = ["Kernel", "Price", "TurnEnded", "last_words", "next_turn", "resume_turn", "run_turn"]
 
 
 @dataclass(frozen=True)
@@ -68,13 +41,6 @@ class TurnEnded:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Asked:
-    reply: Reply
-    ahead: Prepared | None
-    """Its only call, when that is announced already."""
-
-
 async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
     """Work on a user's message until the model answers without calls, or something ends it.
 
@@ -83,7 +49,7 @@ async def run_turn(kernel: Kernel, session: Session, task: str) -> TurnEnded:
     """
 
     async def begin() -> None:
-        await _add(kernel, session, MessageAdded(message=user(task)))
+        await add(kernel, session, MessageAdded(message=user(task)))
 
     return await _turn(kernel, session, begin)
 
@@ -168,7 +134,7 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     if (stuck := await _make_room(kernel, session)) is not None:
         return stuck
     try:
-        asked = await _ask(kernel, session)
+        asked = await ask(kernel, session)
     except ProviderError as exc:
         if exc.fault != "context_overflow":
             raise
@@ -179,7 +145,7 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     if not calls:
         # Something may have been said to the model while it spoke its last words.
         return None if session.inbox.steering else last_words(asked.reply.stop)
-    outcomes = await _run_calls(kernel.devices, session, list(enumerate(calls)), asked.ahead)
+    outcomes = await run_calls(kernel.devices, session, list(enumerate(calls)), asked.ahead)
     return await _answered(kernel, session, calls, tuple(outcome.result for outcome in outcomes))
 
 
@@ -194,7 +160,7 @@ async def _take_up(
     if kernel.devices.interrupt.cause is not None:
         return None
     left = [(number, call) for number, call in enumerate(last.calls) if call.id not in results]
-    for outcome in await _run_calls(kernel.devices, session, left, None):
+    for outcome in await run_calls(kernel.devices, session, left, None):
         results[outcome.result.call_id] = outcome.result
     return await _answered(kernel, session, last.calls, tuple(results[call.id] for call in last.calls))
 
@@ -224,163 +190,13 @@ async def _make_room(
         session.messages,
         kernel.devices.limits(session).context_tokens,
         recorder,
-        partial(_consult, kernel, session),
+        partial(consult, kernel, session),
         overflowed=refused is not None,
     )
     if stuck is None:
         return None
     await recorder.record(Notice(level="error", code="context", text=stuck))
     return TurnEnded("failed", f"stopped: {stuck}")
-
-
-async def _consult(kernel: Kernel, session: Session, request: Request) -> tuple[Reply, float | None] | None:
-    """A reply that is no part of the conversation, and its price; None when the turn is cancelled."""
-    interrupt = kernel.devices.interrupt
-    session.budget.check()
-    if interrupt.cause is not None:
-        return None
-    retries: list[Notice] = []
-    reply: Reply | None = None
-    try:
-        with interrupt.scope() as scope, session.budget.working():
-            reply = await _stream(kernel, request, [], retries, shown=False)
-    finally:
-        if retries:
-            await kernel.devices.recorder.record(*retries)
-    if scope.cancelled or reply is None:
-        return None
-    cost = kernel.price(reply.usage)
-    session.budget.charge(reply.usage, cost)
-    return reply, cost
-
-
-async def _ask(kernel: Kernel, session: Session) -> _Asked | None:
-    """The model's reply, journalled; None when the turn is cancelled."""
-    interrupt = kernel.devices.interrupt
-    if interrupt.cause is not None:
-        return None
-    said: list[str] = []
-    retries: list[Notice] = []
-    reply: Reply | None = None
-    begin_one(kernel.devices.checkpoints, session)
-    with interrupt.scope() as scope, session.budget.working():
-        reply = await _stream(kernel, _request(kernel, session), said, retries)
-    kept = await finished(kernel.devices.checkpoints)
-    if scope.cancelled or reply is None:
-        if said:
-            # What was said is kept, so that a later turn knows it.
-            spoken = Message(role="assistant", parts=(Text(text="".join(said)),))
-            await _add(kernel, session, *kept, *retries, MessageAdded(message=spoken, stop="cancelled"))
-        elif kept:
-            await kernel.devices.recorder.record(*kept)
-        return None
-    cost = kernel.price(reply.usage)
-    session.budget.charge(reply.usage, cost)
-    message = bounded(reply.message)
-    lost = session.memory.observe(reply.usage)
-    ahead = _ahead(kernel.devices, session, message.calls)
-    await _add(
-        kernel,
-        session,
-        *kept,
-        *retries,
-        *(Notice(level="warning", code="repaired", text=note) for note in reply.notes),
-        *([lost] if lost is not None else []),
-        MessageAdded(message=message, usage=reply.usage, stop=reply.stop, cost_usd=cost),
-        *([ahead.intent] if ahead is not None else []),
-    )
-    kernel.devices.recorder.emit(session.budget.changed())
-    return _Asked(Reply(message, reply.usage, reply.stop), ahead)
-
-
-def _ahead(devices: Devices, session: Session, calls: Sequence[Call]) -> Prepared | None:
-    """A single call that may run at once: its intent goes to the disk together with the message."""
-    if len(calls) != 1 or devices.interrupt.cause is not None:
-        return None
-    prepared = prepare(calls[0], session, devices.policy)
-    runs = prepared.refusal is None and prepared.decision.action == "allow"
-    return prepared if runs else None
-
-
-def _request(kernel: Kernel, session: Session) -> Request:
-    messages = session.memory.assemble(session.messages)
-    return Request(kernel.system, messages, kernel.tools, replies=session.memory.replies)
-
-
-async def _stream(
-    kernel: Kernel, request: Request, said: list[str], retries: list[Notice], *, shown: bool = True
-) -> Reply:
-    """Show the reply while it comes; `said` and `retries` hold what there is of it at any moment."""
-
-    def on_retry(error: ProviderError, attempt: int, wait_s: float) -> None:
-        text = f"{error}; attempt {attempt} in {wait_s:.0f} s"
-        retries.append(Notice(level="warning", code="retry", text=text))
-        kernel.devices.recorder.emit(retries[-1])
-
-    async with aclosing(stream_with_retry(kernel.provider, request, on_retry)) as deltas:
-        async for delta in deltas:
-            if isinstance(delta, Reply):
-                return delta
-            if isinstance(delta, Restarted):
-                said.clear()
-                continue
-            if isinstance(delta, TextDelta):
-                said.append(delta.text)
-            if shown:
-                kernel.devices.recorder.emit(
-                    TextStreamed(text=delta.text, thinking=isinstance(delta, ThinkingDelta))
-                )
-    raise ProviderError("garbage", "the model's stream ended without a reply")
-
-
-async def _run_calls(
-    devices: Devices, session: Session, calls: Sequence[tuple[int, Call]], ahead: Prepared | None
-) -> list[CallOutcome]:
-    """Every call's outcome, in the order of the calls; each comes with its place in the message."""
-    session.written = session.written or may_write(calls)
-    if ahead is not None:
-        run = partial(carry_out, ahead, session, devices, announced=True)
-        with session.budget.working():
-            return await run_together([Work(ahead.access, run)], 1)
-    outcomes: list[CallOutcome] = []
-    for group in _groups(calls):
-        try:
-            prepared = [await _prepared(devices, session, number, call) for number, call in group]
-            work = [Work(one.access, partial(carry_out, one, session, devices)) for one in prepared]
-            with session.budget.working():
-                outcomes += await run_together(work, devices.policy.limits.calls_at_once)
-        except SandboxError:
-            for _, call in calls[calls.index(group[-1]) + 1 :]:
-                await give_up(call, session, devices)
-            raise
-    return outcomes
-
-
-def _groups(calls: Sequence[tuple[int, Call]]) -> Iterator[list[tuple[int, Call]]]:
-    """Calls that are prepared together: up to one that may change the directory, which runs alone anyway."""
-    group: list[tuple[int, Call]] = []
-    for number, call in calls:
-        group.append((number, call))
-        row = TABLE.get(call.name)
-        if row is not None and row.moves:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-async def _prepared(devices: Devices, session: Session, number: int, call: Call) -> Prepared:
-    if number >= MAX_CALLS:
-        text = f"not run: a message holds at most {MAX_CALLS} calls; make the rest in the next one"
-        return refused(call, session, Refused("busy", text))
-    prepared = prepare(call, session, devices.policy)
-    if devices.interrupt.cause is not None:
-        return prepared
-    with devices.interrupt.scope(call.id) as scope:
-        prepared = await answer(prepared, devices)
-    if scope.cancelled and prepared.refusal is None:
-        return refused(call, session, Refused("cancelled", "cancelled by the user, before it began"))
-    return prepared
 
 
 async def _repetition(
@@ -395,14 +211,8 @@ async def _repetition(
         await kernel.devices.recorder.record(Notice(level="error", code="loop", text=text))
         return TurnEnded("failed", f"stopped: {text}")
     notice = Notice(level="warning", code="loop", text=text)
-    await _add(kernel, session, notice, MessageAdded(message=user(notice_text())))
+    await add(kernel, session, notice, MessageAdded(message=user(notice_text())))
     return None
-
-
-async def _add(kernel: Kernel, session: Session, *entries: Entry) -> None:
-    """Messages become part of the session once they are in the journal."""
-    await kernel.devices.recorder.record(*entries)
-    session.messages += [entry.message for entry in entries if isinstance(entry, MessageAdded)]
 
 
 async def _read(
@@ -414,7 +224,7 @@ async def _read(
         if session.inbox.take(prompt.name) is not None:
             entries.append(MessageAdded(message=user(prompt.text), prompt=prompt.name))
     if entries:
-        await _add(kernel, session, *entries)
+        await add(kernel, session, *entries)
 
 
 def last_words(stop: str | None) -> TurnEnded:

@@ -34,6 +34,10 @@ FRONT = {
     "harness.__main__",
 }
 """What knows the screen or wires everything: the rest of the harness is handed what it needs."""
+KERNEL = {
+    f"harness.{module}"
+    for module in ("kernel", "replies", "dispatch", "collaborators", "scheduler", "session")
+}
 SEAMS = {"harness.providers.base", "harness.providers.retry"}
 """What of the providers the kernel may know: the contract and its retry, no provider."""
 OURS = sorted(path for package in BELOW for path in (ROOT / package).rglob("*.py"))
@@ -63,7 +67,7 @@ def broken_rules(path: str, names: list[str]) -> list[str]:
         if package == "harness" and front and not any(module.startswith(part) for part in FRONT):
             broken.append(f"{path}: only the front may import {name}")
         provider = name.startswith(("harness.providers.", "harness.drivers."))
-        if module in {"harness.kernel", "harness.scheduler", "harness.session"} and provider:
+        if module in KERNEL and provider:
             broken += (
                 []
                 if any(name.startswith(seam) for seam in SEAMS)
