@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -125,7 +127,7 @@ async def _take(context: Context, packs: Packs, one: Difference, lower: _Beneath
         elif gone and before is None:
             raise _Left("it was the user's own file that was deleted; delete it by hand")
         elif after is not None and after.kind == FILE and (before is None or before.kind in (FILE, WHITEOUT)):
-            await _write(context, path, await _expected(lower, one, before), after, packs)
+            await _write(context, path, await _expected(lower, one, before, packs), after, packs)
         elif after is not None and after.kind == LINK and before is None:
             await _link(box, path, after, packs)
         else:
@@ -138,11 +140,11 @@ async def _take(context: Context, packs: Packs, one: Difference, lower: _Beneath
         raise _Left(str(exc) if isinstance(exc, ValueError) else exc.strerror or str(exc)) from None
 
 
-async def _expected(lower: _Beneath, one: Difference, before: Node | None) -> str:
+async def _expected(lower: _Beneath, one: Difference, before: Node | None, packs: Packs) -> str:
     """SHA-256 of what the child found at this path; empty for nothing."""
     if before is None:
         return await asyncio.to_thread(lower.digest, one.path)
-    return "" if before.kind == WHITEOUT else before.digest.hex()
+    return "" if before.kind == WHITEOUT else await _held(packs, before)
 
 
 async def _write(context: Context, path: str, expected: str, after: Node, packs: Packs) -> None:
@@ -154,7 +156,7 @@ async def _write(context: Context, path: str, expected: str, after: Node, packs:
             path, data, mode=after.mode & 0o777, expect=expected, parents=not expected
         )
     except FileExistsError:
-        if await _holds(context.sandbox, path) != after.digest.hex():
+        if await _holds(context.sandbox, path) != sha256(data).hexdigest():
             raise _Left("it has changed here since the child was started") from None
 
 
@@ -163,7 +165,7 @@ async def _delete(box: Sandbox, path: str, before: Node, packs: Packs) -> None:
     if before.kind == LINK:
         same = found.kind == "symlink"
     else:
-        same = found.kind == "file" and await _holds(box, path) == before.digest.hex()
+        same = found.kind == "file" and await _holds(box, path) == await _held(packs, before)
     if not same:
         raise _Left("it has changed here since the child was started")
     await _run(box, "rm", "-f", "--", path)
@@ -190,6 +192,18 @@ async def _holds(box: Sandbox, path: str) -> str:
     return sha256(await box.read_file(path)).hexdigest()
 
 
+async def _held(packs: Packs, node: Node) -> str:
+    """The same of a file in a checkpoint, which stands there under a digest of another kind."""
+    return await asyncio.to_thread(lambda: _hashed(packs.chunks(node.digest)))
+
+
+def _hashed(parts: Iterable[bytes]) -> str:
+    hasher = sha256()
+    for part in parts:
+        hasher.update(part)
+    return hasher.hexdigest()
+
+
 class _Beneath:
     """What lies beneath an overlay: a file that a child saw there stands in no checkpoint of its own."""
 
@@ -206,7 +220,4 @@ class _Beneath:
         except (OSError, beneath.LinkOnTheWay):
             return ""
         with open(descriptor, "rb") as file:
-            hasher = sha256()
-            while piece := file.read(1 << 20):
-                hasher.update(piece)
-        return hasher.hexdigest()
+            return _hashed(iter(partial(file.read, 1 << 20), b""))

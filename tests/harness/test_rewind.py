@@ -229,7 +229,7 @@ def test_one_that_is_cut_short_is_finished_by_the_same_again(past, monkeypatch):
     assert picture(past.tree) == past.pictures[1]
 
 
-def _full(*arguments: object) -> None:
+def _full(*arguments: object, **more: object) -> None:
     raise OSError(28, "No space left on device")
 
 
