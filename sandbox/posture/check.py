@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,7 +42,7 @@ class Container(Sandbox, Protocol):
         """The answer to GLANCE. OSError when a table cannot be read."""
 
 
-async def verify(box: Container, want: Expected, key: Mapping[str, str]) -> Posture:
+async def verify(box: Container, want: Expected, key: str) -> Posture:
     """SandboxRefused, naming each difference, unless the container is exactly as configured."""
     begun = time.perf_counter()
     looking = asyncio.create_task(look(box))

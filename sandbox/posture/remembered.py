@@ -25,26 +25,31 @@ TRUSTED_S = 24 * 3600.0
 
 def key(
     policy: Policy, config: Mapping[str, Any], runtime: str, init: Path, engine: Mapping[str, Any]
-) -> dict[str, str]:
-    """All that a posture depends on. What differs from session to session (names, sources) is left out."""
+) -> str:
+    """All that a posture depends on, as JSON. What differs from session to session (names, sources) is left
+    out.
+    """
     host = dict(config["HostConfig"])
     host["Mounts"] = sorted(
         [str(mount.get(name)) for name in ("Target", "Type", "ReadOnly")]
         for mount in host.get("Mounts") or ()
     )
     request = {**config, "HostConfig": host, "Labels": None}
-    return {
-        "image": str(config["Image"]),
-        "policy": _digest(policy.model_dump_json()),
-        "request": _digest(json.dumps(request, sort_keys=True)),
-        "runtime": runtime,
-        "init": init.parent.name,
-        "engine": json.dumps(dict(engine), sort_keys=True),
-        "kernel": " ".join(os.uname()),
-    }
+    return json.dumps(
+        {
+            "image": config["Image"],
+            "policy": _digest(policy.model_dump_json()),
+            "request": _digest(json.dumps(request, sort_keys=True)),
+            "runtime": runtime,
+            "init": init.parent.name,
+            "engine": dict(engine),
+            "kernel": os.uname(),
+        },
+        sort_keys=True,
+    )
 
 
-def recall(wanted: Mapping[str, str]) -> int | None:
+def recall(wanted: str) -> int | None:
     """How many probes found everything as configured, if that was measured within the last day."""
     path = _path(wanted)
     try:
@@ -53,24 +58,24 @@ def recall(wanted: Mapping[str, str]) -> int | None:
             return None
         entry = json.loads(path.read_bytes())
         fresh = 0 <= time.time() - float(entry["at"]) < TRUSTED_S
-        return int(entry["probes"]) if fresh and entry["key"] == dict(wanted) else None
+        return int(entry["probes"]) if fresh and entry["key"] == wanted else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def remember(wanted: Mapping[str, str], probes: int) -> None:
+def remember(wanted: str, probes: int) -> None:
     """Whoever cannot keep it measures again next time."""
     path = _path(wanted)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(descriptor, "w") as file:
-            json.dump({"key": dict(wanted), "at": time.time(), "probes": probes}, file)
+            json.dump({"key": wanted, "at": time.time(), "probes": probes}, file)
         Path(name).rename(path)
 
 
-def _path(wanted: Mapping[str, str]) -> Path:
-    return cache_dir() / "posture" / f"{_digest(json.dumps(dict(wanted), sort_keys=True))}.json"
+def _path(wanted: str) -> Path:
+    return cache_dir() / "posture" / f"{_digest(wanted)}.json"
 
 
 def _digest(text: str) -> str:
