@@ -8,7 +8,9 @@ such a program may do is the sandbox's job.
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from collections.abc import Collection
+from functools import lru_cache
+from typing import NamedTuple
 
 from policies.shell import Parsed, Words, flat, flat_words, mentions
 
@@ -39,7 +41,7 @@ _EXACT = frozenset((_RUNS_OTHERS + _ACTS_ON_OPERANDS).split())
 _READS = (
     "basename cat cut df dirname du echo false grep head id ls nproc pwd readlink realpath stat tail tr true"
 )
-_REFUSED_OPTIONS: dict[str, Words] = {
+_OPTIONS: dict[str, Words] = {
     # Programs whose options were read one by one; the others may take no option that the rule does not name.
     **dict.fromkeys(_READS.split(), ()),
     **dict.fromkeys(("uname", "wc", "whoami"), ()),
@@ -72,6 +74,28 @@ _GIT_READS = frozenset(
     {"log", "status", "diff", "show", "rev-parse", "rev-list", "ls-files", "ls-tree", "shortlog", "describe"}
     | {"blame", "grep", "cat-file", "merge-base"}
 )
+
+
+class _Spellings(NamedTuple):
+    """Of some options: every abbreviation of the long ones, and the letters of the short ones."""
+
+    long: frozenset[str]
+    letters: frozenset[str]
+
+    @classmethod
+    def of(cls, options: Words) -> _Spellings:
+        long = [option for option in options if option.startswith("--")]
+        abbreviations = (option[:end] for option in long for end in range(3, len(option) + 1))
+        return cls(frozenset(abbreviations), frozenset(one[1] for one in options if one not in long))
+
+    def have(self, word: str) -> bool:
+        """Whether a word that begins with `-` may be one: abbreviated, with its value, or in a cluster."""
+        if word.startswith("--"):
+            return word.partition("=")[0] in self.long
+        return not self.letters.isdisjoint(word[1:])
+
+
+_REFUSED_OPTIONS = {program: _Spellings.of(options) for program, options in _OPTIONS.items()}
 _FIND_ACTS = ("-exec", "-ok", "-delete", "-fprint", "-fls", "-files0")
 
 
@@ -83,31 +107,49 @@ def covers(rule: str, command: Words) -> bool:
 @lru_cache(maxsize=1024)
 def begins_with(rule: str) -> str:
     """The first word of every command that an allow rule covers."""
-    return _split(rule)[0]
+    return _consent(rule).words[0]
 
 
 def objection(rule: str, command: Words) -> str:
     """Why an allow rule's words are no consent to this command; empty if they are."""
-    words = _split(rule)
-    if not command or command[0] != words[0] or command[: len(words)] != words:
+    words, closed, options, refused = _consent(rule)
+    if command[: len(words)] != words:
         return "it begins otherwise"
     extra = command[len(words) :]
-    if not extra:
-        return ""
+    if extra and closed:
+        return closed
+    for word in extra:
+        if word.startswith(options) and (refused is None or refused.have(word)):
+            return f"the rule does not name the option {word[:100]}"
+    return ""
+
+
+class _Consent(NamedTuple):
+    """What an allow rule's words are consent to."""
+
+    words: Words
+    """Begin the command."""
+    closed: str
+    """Why no further word may follow; empty if some may."""
+    options: Words
+    """Beginnings of further words that may not follow."""
+    refused: _Spellings | None
+    """Only these of them may not; without it, none may follow."""
+
+
+@lru_cache(maxsize=1024)
+def _consent(rule: str) -> _Consent:
+    words = tuple(rule.split(" "))
     program = _program(words[0])
+    closed = ""
     if runs_others(program):
-        return f"{program} does what its words say, so only the rule's own words are consent"
-    if program == "git" and (len(words) < 2 or words[1] not in _GIT_READS):
-        return "of this git command, only the rule's own words are consent"
+        closed = f"{program} does what its words say, so only the rule's own words are consent"
+    elif program == "git" and (len(words) < 2 or words[1] not in _GIT_READS):
+        closed = "of this git command, only the rule's own words are consent"
     if program == "find":
-        bad = next((word for word in extra if word.startswith(_FIND_ACTS)), None)
-    else:
-        refused = _REFUSED_OPTIONS.get(program)
-        if refused is None:
-            bad = next((word for word in extra if word.startswith(("-", "+"))), None)
-        else:
-            bad = next((word for word in extra if _is_option(word, refused)), None)
-    return "" if bad is None else f"the rule does not name the option {bad[:100]}"
+        return _Consent(words, closed, _FIND_ACTS, None)
+    refused = _REFUSED_OPTIONS.get(program)
+    return _Consent(words, closed, ("-", "+") if refused is None else ("-",), refused)
 
 
 def keeps_meaning(command: Words) -> bool:
@@ -124,14 +166,14 @@ def keeps_meaning(command: Words) -> bool:
 
 def may_mean(rule: str, parsed: Parsed) -> bool:
     """Whether a deny or ask rule's words could be what this line does. Advisory: lines can hide better."""
-    program, words = _rule_words(rule)
+    program, words, anywhere = _refusal(rule)
     if parsed.commands is None:
-        return mentions(flat_words(" ".join((program, *words))), parsed.flat)
-    for head, command in zip(parsed.heads, parsed.commands, strict=True):
-        if runs_others(head):
-            if mentions(flat_words(" ".join((program, *words))), flat(" ".join(command))):
-                return True
-        elif head == program and _meant_by(words, command[1:]):
+        return mentions(anywhere, parsed.flat)
+    for command in parsed.by_program.get(program, ()):
+        if _meant_by(words, command):
+            return True
+    for head, commands in parsed.by_program.items():
+        if runs_others(head) and any(mentions(anywhere, flat(" ".join(words))) for words in commands):
             return True
     return False
 
@@ -139,28 +181,26 @@ def may_mean(rule: str, parsed: Parsed) -> bool:
 @lru_cache(maxsize=1024)
 def program_of(rule: str) -> str:
     """The program that a rule's words are about, without a path."""
-    return _rule_words(rule)[0]
+    return _refusal(rule).program
 
 
-def programs(parsed: Parsed) -> frozenset[str] | None:
+def programs(parsed: Parsed) -> Collection[str] | None:
     """All that a line runs: a refusal of another program is not meant by it. None when that cannot be told,
     as of a program that runs what its words say.
     """
-    if parsed.commands is None or any(map(runs_others, parsed.heads)):
+    if parsed.commands is None or any(map(runs_others, parsed.by_program)):
         return None
-    return frozenset(parsed.heads)
+    return parsed.by_program.keys()
 
 
-def _meant_by(words: Words, operands: Words) -> bool:
+def _meant_by(words: Words, command: Words) -> bool:
     """Whether a program's operands begin with these words, as far as options leave that open."""
-    wanted = iter(words)
-    word = next(wanted, None)
-    after_option = False
-    for operand in operands:
-        if word is None:
+    found, after_option = 0, False
+    for operand in command[1:]:
+        if found == len(words):
             return True
-        if operand == word:
-            word, after_option = next(wanted, None), False
+        if operand == words[found]:
+            found, after_option = found + 1, False
             continue
         # Options and a word after one, perhaps its value, may stand between: `git -C /x push` is a `git
         # push`.
@@ -168,14 +208,25 @@ def _meant_by(words: Words, operands: Words) -> bool:
         if not is_option and not after_option:
             return False
         after_option = is_option
-    return word is None
+    return found == len(words)
+
+
+class _Refusal(NamedTuple):
+    """What a deny or ask rule's words mean."""
+
+    program: str
+    """Without a path."""
+    words: Words
+    """That follow it."""
+    anywhere: tuple[bytes, ...]
+    """All of them, as `mentions` wants them."""
 
 
 @lru_cache(maxsize=1024)
-def _rule_words(rule: str) -> tuple[str, Words]:
-    """The rule's program, without a path, and its further words."""
+def _refusal(rule: str) -> _Refusal:
     program, *words = rule.split(" ")
-    return _program(program), tuple(words)
+    program = _program(program)
+    return _Refusal(program, tuple(words), flat_words(" ".join((program, *words))))
 
 
 @lru_cache(maxsize=256)
@@ -189,29 +240,5 @@ def runs_others(program: str) -> bool:
     )
 
 
-@lru_cache(maxsize=1024)
-def _split(rule: str) -> Words:
-    return tuple(rule.split(" "))
-
-
 def _program(word: str) -> str:
     return word.rsplit("/", 1)[-1]
-
-
-@cache
-def _spellings(options: Words) -> tuple[frozenset[str], frozenset[str]]:
-    """Of some options: every abbreviation of the long ones, and the letters of the short ones."""
-    long = {
-        option[:end] for option in options if option.startswith("--") for end in range(3, len(option) + 1)
-    }
-    return frozenset(long), frozenset(option[1] for option in options if not option.startswith("--"))
-
-
-def _is_option(word: str, refused: Words) -> bool:
-    """Whether a word may be one of these options: abbreviated, with its value, or in a cluster."""
-    if not word.startswith("-"):
-        return False
-    long, letters = _spellings(refused)
-    if word.startswith("--"):
-        return word.split("=", 1)[0] in long
-    return not letters.isdisjoint(word[1:])

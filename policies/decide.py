@@ -7,16 +7,14 @@ sandbox's job.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from policies.commands import begins_with, covers, may_mean, program_of, programs
+from policies.commands import covers, may_mean, programs
+from policies.index import Entry, Rules, index_of
 from policies.patterns import canonical_host, host_matches, normal_path, path_matches
 from policies.schema import Action, Policy, Rule
 from policies.shell import Parsed, parse
-
-MOST_KNOWN = 16
-"""Policies whose rules are kept told apart."""
 
 
 @dataclass(frozen=True)
@@ -39,48 +37,48 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """A request, read once: canonical values, None where there is none or no clear one."""
 
     request: Request
-    path: str | None = field(init=False)
-    host: str | None = field(init=False)
-    parsed: Parsed | None = field(init=False)
-    programs: frozenset[str] | None = field(init=False)
-    """All that a command line runs; None when that cannot be told."""
+    path: str | None
+    host: str | None
+    parsed: Parsed | None
 
-    def __post_init__(self) -> None:
-        request = self.request
-        object.__setattr__(self, "path", normal_path(request.path) if request.path is not None else None)
-        object.__setattr__(self, "host", canonical_host(request.host) if request.host is not None else None)
-        parsed = parse(request.command) if request.command is not None else None
-        object.__setattr__(self, "parsed", parsed)
-        object.__setattr__(self, "programs", programs(parsed) if parsed is not None else frozenset())
+
+def read(request: Request) -> Facts:
+    path, host, command = request.path, request.host, request.command
+    return Facts(
+        request,
+        normal_path(path) if path is not None else None,
+        canonical_host(host) if host is not None else None,
+        parse(command) if command is not None else None,
+    )
 
 
 def decide(policy: Policy, request: Request) -> Decision:
     """The strictest rule that applies. Without one the call is denied, or asked about if the policy says."""
-    facts = Facts(request)
+    facts, index = read(request), index_of(policy)
     ask = tightening = None
-    for number, rule, program in _told_apart(policy).refusing:
-        if facts.programs is not None and program is not None and program not in facts.programs:
-            continue  # Most rules are about other programs.
-        if not may_apply(rule, facts):
+    for entry in index.refusing.about(programs(facts.parsed) if facts.parsed is not None else ()):
+        if not may_apply(entry, facts):
             continue
-        found = Decision(rule.action, describe_rule(number, rule), rule.reason)
-        if rule.action == "deny":
-            return found
-        if rule.tightens:
-            tightening = tightening or found
+        if entry.rule.action == "deny":
+            return _decided(entry)
+        if entry.rule.tightens:
+            tightening = tightening or entry
         else:
-            ask = ask or found
+            ask = ask or entry
     if ask is not None:
-        return ask
-    allowed = _allowed(policy, facts)
+        return _decided(ask)
+    allowed = _allowed(index.allowing, facts)
     if allowed is None:
         return _unmatched(policy, facts)
-    return tightening or allowed
+    return _decided(tightening) if tightening is not None else allowed
+
+
+def _decided(entry: Entry) -> Decision:
+    return Decision(entry.rule.action, entry.name, entry.rule.reason)
 
 
 def applies_to_example(rule: Rule, example: str) -> bool | str:
@@ -90,74 +88,31 @@ def applies_to_example(rule: Rule, example: str) -> bool | str:
     if len(given) != 1:
         return "examples need a rule with exactly one of when.command, when.path and when.host"
     kind: Literal["command", "path", "host"] = given[0]  # type: ignore[assignment]
-    facts = Facts(Request(syscall=rule.syscall, **{kind: example}))
-    return surely_applies(rule, facts) if rule.action == "allow" else may_apply(rule, facts)
+    entry, facts = Entry.of(0, rule), read(Request(syscall=rule.syscall, **{kind: example}))
+    return surely_applies(entry, facts) if rule.action == "allow" else may_apply(entry, facts)
 
 
-def describe_rule(number: int, rule: Rule) -> str:
-    """A rule's name for people: its number in the policy, what it does, and when."""
-    when = rule.when
-    given = (("command", when.command), ("path", when.path), ("host", when.host))
-    conditions = "".join(f", {name} {value}" for name, value in given if value is not None)
-    return f"rule {number} ({rule.action} {rule.syscall}{conditions})"
-
-
-class _ToldApart(NamedTuple):
-    """A policy's rules with their numbers, and the program that each is about; None where it names none."""
-
-    refusing: tuple[tuple[int, Rule, str | None], ...]
-    """Those that deny or ask. The program is without its path."""
-    allowing: tuple[tuple[int, Rule, str | None], ...]
-    """The program is the first word of what they cover."""
-
-
-_KNOWN: dict[int, tuple[Policy, _ToldApart]] = {}
-"""By `id`, of which the policy beside it makes sure: a session decides by the same one all along."""
-
-
-def _told_apart(policy: Policy) -> _ToldApart:
-    known = _KNOWN.get(id(policy))
-    if known is None or known[0] is not policy:
-        rules = [(number, rule, rule.when.command) for number, rule in enumerate(policy.rules, 1)]
-        refusing = (
-            (n, rule, words and program_of(words)) for n, rule, words in rules if rule.action != "allow"
-        )
-        allowing = (
-            (n, rule, words and begins_with(words)) for n, rule, words in rules if rule.action == "allow"
-        )
-        if len(_KNOWN) >= MOST_KNOWN:
-            _KNOWN.clear()
-        known = _KNOWN[id(policy)] = policy, _ToldApart(tuple(refusing), tuple(allowing))
-    return known[1]
-
-
-def _allowed(policy: Policy, facts: Facts) -> Decision | None:
+def _allowed(rules: Rules, facts: Facts) -> Decision | None:
     """One allow rule for all of it; or, for a line of several commands, a rule for each of them."""
     commands = (facts.parsed.commands if facts.parsed is not None else None) or ()
     begins = {words[0] for words in commands}
-    by_program: dict[str, list[tuple[int, Rule, str]]] = {program: [] for program in begins}
-    for number, rule, begun in _told_apart(policy).allowing:
-        command = rule.when.command
-        if command is not None and begun is not None:
-            if begun not in begins:
-                continue
-            by_program[begun].append((number, rule, command))
-            if len(begins) > 1:
-                continue  # A rule that names a program covers no other.
-        if surely_applies(rule, facts):
-            return Decision("allow", describe_rule(number, rule), rule.reason)
+    # A rule that names a program covers no other.
+    for entry in rules.about(begins if len(begins) == 1 else ()):
+        if surely_applies(entry, facts):
+            return _decided(entry)
     if not commands:
         return None
-    used: dict[int, Rule] = {}
+    used: dict[int, Entry] = {}
     for words in commands:
-        for number, rule, command in by_program[words[0]]:
-            if covers(command, words) and surely_applies(rule, facts, command=False):
-                used.setdefault(number, rule)
+        for entry in rules.of_program.get(words[0], ()):
+            if covers(entry.command or "", words) and surely_applies(entry, facts, command=False):
+                used[entry.number] = entry
                 break
         else:
             return None
-    names = " and ".join(describe_rule(number, rule) for number, rule in used.items())
-    return Decision("allow", names, " ".join(dict.fromkeys(rule.reason for rule in used.values())))
+    names = " and ".join([entry.name for entry in used.values()])
+    reasons = dict.fromkeys([entry.rule.reason for entry in used.values()])
+    return Decision("allow", names, " ".join(reasons))
 
 
 def _unmatched(policy: Policy, facts: Facts) -> Decision:
@@ -169,36 +124,34 @@ def _unmatched(policy: Policy, facts: Facts) -> Decision:
     return Decision(policy.unmatched, "default", reason)
 
 
-def surely_applies(rule: Rule, facts: Facts, *, command: bool = True) -> bool:
+def surely_applies(rule: Entry, facts: Facts, *, command: bool = True) -> bool:
     """For allow: every condition holds of a value with one clear reading."""
-    if rule.syscall not in ("*", facts.request.syscall):
+    if rule.syscall != facts.request.syscall and rule.syscall != "*":
         return False
-    when = rule.when
-    if when.path is not None and (facts.path is None or not path_matches(when.path, facts.path)):
+    if rule.path is not None and (facts.path is None or not path_matches(rule.path, facts.path)):
         return False
-    if when.host is not None and (facts.host is None or not host_matches(when.host, facts.host)):
+    if rule.host is not None and (facts.host is None or not host_matches(rule.host, facts.host)):
         return False
-    words = when.command
+    words = rule.command
     if words is None or not command:
         return True
     commands = facts.parsed.commands if facts.parsed is not None else None
     return commands is not None and all(covers(words, one) for one in commands)
 
 
-def may_apply(rule: Rule, facts: Facts) -> bool:
+def may_apply(rule: Entry, facts: Facts) -> bool:
     """For deny and ask: no condition can be ruled out; one on a value the request does not have can."""
-    if rule.syscall not in ("*", facts.request.syscall):
+    if rule.syscall != facts.request.syscall and rule.syscall != "*":
         return False
-    when = rule.when
-    words = when.command
-    if when.path is not None:
+    if rule.path is not None:
         if facts.request.path is None:
             return False
-        if facts.path is not None and not path_matches(when.path, facts.path):
+        if facts.path is not None and not path_matches(rule.path, facts.path):
             return False
-    if when.host is not None:
+    if rule.host is not None:
         if facts.request.host is None:
             return False
-        if facts.host is not None and not host_matches(when.host, facts.host):
+        if facts.host is not None and not host_matches(rule.host, facts.host):
             return False
+    words = rule.command
     return words is None or (facts.parsed is not None and may_mean(words, facts.parsed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from policies.decide import describe_rule
+from policies.index import describe_rule
 from policies.schema import Policy, Rule
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from policies.decide import Decision, describe_rule
+from policies.decide import Decision
+from policies.index import Entry, index_of
 from policies.patterns import canonical_host, host_matches, is_address, normal_path, path_matches, split_entry
-from policies.schema import Policy, Rule
+from policies.schema import Action, Policy
 
 SYSCALL = "network"
 """What rules call a connection."""
@@ -38,17 +39,17 @@ def decide_connection(policy: Policy, host: str, port: int, *, granted: Sequence
     name = canonical_host(host)
     if name is None or not 1 <= port <= 65_535:
         return Reach("deny", "unclear host", "The host or the port has no clear reading.")
-    for number, rule in _about(policy, "deny", name):
-        return Reach("deny", describe_rule(number, rule), rule.reason)
-    for entry in granted:
-        if (name, port) == split_entry(entry):
-            return Reach("allow", f"grant {entry}", "The user allowed it.", named_port=True, by_grant=True)
+    for entry in _about(policy, "deny", name):
+        return Reach("deny", entry.name, entry.rule.reason)
+    for grant in granted:
+        if (name, port) == split_entry(grant):
+            return Reach("allow", f"grant {grant}", "The user allowed it.", named_port=True, by_grant=True)
     listed = _listed(policy, name, port)
-    for number, rule in _about(policy, "ask", name):
-        if rule.tightens and listed is None and not policy.network.ask:
+    for entry in _about(policy, "ask", name):
+        if entry.rule.tightens and listed is None and not policy.network.ask:
             continue  # Its question would be looser than the refusal.
         named = listed is not None and listed.named_port
-        return Reach("ask", describe_rule(number, rule), rule.reason, named_port=named)
+        return Reach("ask", entry.name, entry.rule.reason, named_port=named)
     if listed is not None:
         return listed
     if policy.network.ask:
@@ -70,28 +71,24 @@ def _listed(policy: Policy, host: str, port: int) -> Reach | None:
                 return reach
             found = found or reach
     if found is None and usual:
-        for number, rule in enumerate(policy.rules, 1):
-            names_it = rule.when.host is not None and host_matches(rule.when.host, host)
-            if rule.action == "allow" and rule.syscall == SYSCALL and names_it and not _other(rule):
-                return Reach("allow", describe_rule(number, rule), rule.reason)
+        # One that speaks of every syscall or of every host opens nothing.
+        for rule in _about(policy, "allow", host):
+            if rule.syscall == SYSCALL and rule.host is not None:
+                return Reach("allow", rule.name, rule.rule.reason)
     return found
 
 
-def _about(policy: Policy, action: str, host: str) -> list[tuple[int, Rule]]:
-    """The deny or ask rules that speak of a connection to this host."""
+def _about(policy: Policy, action: Action, host: str) -> list[Entry]:
+    """The rules that speak of a connection to this host: without a condition on what none has."""
     return [
-        (number, rule)
-        for number, rule in enumerate(policy.rules, 1)
-        if rule.action == action
-        and rule.syscall in (SYSCALL, "*")
-        and not _other(rule)
-        and (rule.when.host is None or host_matches(rule.when.host, host))
+        entry
+        for entry in index_of(policy).entries
+        if (entry.syscall == SYSCALL or entry.syscall == "*")
+        and entry.rule.action == action
+        and entry.command is None
+        and entry.path is None
+        and (entry.host is None or host_matches(entry.host, host))
     ]
-
-
-def _other(rule: Rule) -> bool:
-    """Whether a rule has a condition on what a connection does not have."""
-    return rule.when.path is not None or rule.when.command is not None
 
 
 def _why_not(policy: Policy, host: str, port: int) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from policies.commands import objection
-from policies.decide import Decision, Facts, Request, decide, describe_rule, may_apply, surely_applies
+from policies.decide import Decision, Facts, Request, decide, may_apply, read, surely_applies
 from policies.egress import SYSCALL, decide_connection
+from policies.index import Entry, index_of
 from policies.patterns import canonical_host, host_matches, split_entry
-from policies.schema import Policy, Rule
+from policies.schema import Policy
 from policies.shell import Parsed
 
 
@@ -37,11 +38,11 @@ class Explanation:
 
 def explain(policy: Policy, request: Request) -> Explanation:
     """The same decision as `decide`, with its grounds."""
-    facts = Facts(request)
+    facts = read(request)
     rules = [
-        RuleReading(describe_rule(number, rule), rule.reason, *_applies(rule, facts))
-        for number, rule in enumerate(policy.rules, 1)
-        if rule.syscall in ("*", request.syscall)
+        RuleReading(entry.name, entry.rule.reason, *_applies(entry, facts))
+        for entry in index_of(policy).entries
+        if entry.syscall in ("*", request.syscall)
     ]
     return Explanation(tuple(_reading(facts)), tuple(rules), decide(policy, request))
 
@@ -53,14 +54,14 @@ def explain_connection(policy: Policy, host: str, port: int) -> Explanation:
         f"host {name}, port {port}" if name else "host without a clear reading: refused by every policy"
     ]
     rules = []
-    for entry in policy.network.allow if name else ():
+    for listed in policy.network.allow if name else ():
         rules.append(
-            RuleReading(f"network.allow {entry}", "Listed.", *_lists(entry, name or "", port, policy))
+            RuleReading(f"network.allow {listed}", "Listed.", *_lists(listed, name or "", port, policy))
         )
-    facts = Facts(Request(SYSCALL, host=host))
-    for number, rule in enumerate(policy.rules, 1):
-        if rule.syscall == SYSCALL or (rule.syscall == "*" and rule.action != "allow"):
-            rules.append(RuleReading(describe_rule(number, rule), rule.reason, *_applies(rule, facts)))
+    facts = read(Request(SYSCALL, host=host))
+    for entry in index_of(policy).entries:
+        if entry.syscall == SYSCALL or (entry.syscall == "*" and entry.rule.action != "allow"):
+            rules.append(RuleReading(entry.name, entry.rule.reason, *_applies(entry, facts)))
     return Explanation(tuple(reading), tuple(rules), decide_connection(policy, host, port))
 
 
@@ -91,33 +92,33 @@ def _commands(parsed: Parsed) -> Iterator[str]:
         yield f"command {number}: {shlex.join(words)}"
 
 
-def _applies(rule: Rule, facts: Facts) -> tuple[bool, str]:
-    if rule.action != "allow":
-        applies = may_apply(rule, facts)
-        return applies, _how(rule, facts) if applies else _misses(rule, facts)
-    if surely_applies(rule, facts):
-        return True, _how(rule, facts)
-    if rule.when.command is None or not surely_applies(rule, facts, command=False):
-        return False, _misses(rule, facts)
+def _applies(entry: Entry, facts: Facts) -> tuple[bool, str]:
+    if entry.rule.action != "allow":
+        applies = may_apply(entry, facts)
+        return applies, _how(entry, facts) if applies else _misses(entry, facts)
+    if surely_applies(entry, facts):
+        return True, _how(entry, facts)
+    if entry.command is None or not surely_applies(entry, facts, command=False):
+        return False, _misses(entry, facts)
     if facts.parsed is None or facts.parsed.commands is None:
         return False, "the command line is unparsed"
-    objections = [objection(rule.when.command, words) for words in facts.parsed.commands]
+    objections = [objection(entry.command, words) for words in facts.parsed.commands]
     covered = objections.count("")
     why = ", ".join(f"not command {number}: {text}" for number, text in enumerate(objections, 1) if text)
     # A part of a line is enough when other rules cover the rest.
     return covered > 0, f"covers {covered} of {len(objections)} commands, {why}"
 
 
-def _how(rule: Rule, facts: Facts) -> str:
-    if not any(value is not None for _, value in rule.when):
+def _how(entry: Entry, facts: Facts) -> str:
+    if not any(value is not None for _, value in entry.rule.when):
         return "it has no condition"
-    unclear = rule.when.command is not None and facts.parsed is not None and facts.parsed.commands is None
+    unclear = entry.command is not None and facts.parsed is not None and facts.parsed.commands is None
     return "the unparsed line has its words in this order" if unclear else "its conditions hold"
 
 
-def _misses(rule: Rule, facts: Facts) -> str:
+def _misses(entry: Entry, facts: Facts) -> str:
     request = facts.request
-    for name, wanted in rule.when:
+    for name, wanted in entry.rule.when:
         if wanted is not None and getattr(request, name) is None:
             return f"the call has no {name}"
     return "its conditions do not hold"

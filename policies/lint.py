@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policies.commands import runs_others
-from policies.decide import describe_rule
 from policies.egress import SYSCALL
+from policies.index import describe_rule
 from policies.patterns import host_covers, path_matches, split_entry
 from policies.schema import Policy, Rule
 

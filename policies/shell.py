@@ -2,14 +2,15 @@
 
 Everything else is "unparsed": expansions, substitutions, redirections, assignments, here-documents,
 background jobs, compound commands, comments, and also globs, braces and tildes (a file the guest named
-`--output=x` becomes an option through `*`). Two readers that share no code, a scanner of that subset and
-tree-sitter's grammar, must agree word for word; a doubt of either makes the line unparsed. This reading
-is a convenience and never a boundary.
+`--output=x` becomes an option through `*`). Two readers that share no code must agree word for word, and a
+doubt of either makes the line unparsed: a scanner of that subset, and tree-sitter's grammar, or, where
+nothing is quoted, splitting at operators and blanks. This reading is a convenience and never a boundary.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -25,12 +26,10 @@ MAX_WORDS = 2000
 """Lines with more are unparsed: no plain command line needs it, and the time to decide stays bounded."""
 
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t]+)|(?P<newline>\n)|(?P<op>&&|\|\||;|\|)
-      |(?P<word>(?:[A-Za-z0-9_./,:@%+=-]+|'[^'\n]*'|"[^"\\$`!\n]*")+)""",
-    re.VERBOSE,
+    r"""[ \t]*(?:((?:[A-Za-z0-9_./,:@%+=-]+|'[^'\n]*'|"[^"\\$`!\n]*")+)|(&&|\|\||[;|\n])|(.))""", re.DOTALL
 )
+"""A word, an operator, or what is neither: every character that is not a blank belongs to one of them."""
 _PIECE = re.compile(r"""[^'"]+|'[^']*'|"[^"]*\"""")
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
 _RESERVED = frozenset(
     {
         "if",
@@ -77,6 +76,8 @@ _UNPARSED_CHARS = {
 class Parsed:
     commands: tuple[Words, ...] | None
     """The words of each command, quotes taken off; None if the line is outside the subset, never empty."""
+    by_program: Mapping[str, Sequence[Words]]
+    """The same by what they run, without its path; empty for an unparsed line."""
     why: str
     """What put it outside; empty otherwise."""
     text: str
@@ -86,20 +87,19 @@ class Parsed:
         """The text as `mentions` wants it: for refusals, not for consent."""
         return flat(self.text)
 
-    @cached_property
-    def heads(self) -> tuple[str, ...]:
-        """The program of each command, without a path; empty for an unparsed line."""
-        return tuple(words[0].rsplit("/", 1)[-1] for words in self.commands or ())
-
 
 def parse(text: str) -> Parsed:
     """Never raises, whatever the text."""
     read = _scan(text)
     if isinstance(read, str):
-        return Parsed(None, read, text)
-    if _grammar_reading(text) != read:
-        return Parsed(None, "it has no single clear reading", text)
-    return Parsed(read, "", text)
+        return Parsed(None, {}, read, text)
+    second_reading = _grammar_reading if _UNSPLIT.search(text) else _split_reading
+    if second_reading(text) != read:
+        return Parsed(None, {}, "it has no single clear reading", text)
+    by_program: dict[str, list[Words]] = {}
+    for words in read:
+        by_program.setdefault(words[0].rpartition("/")[2], []).append(words)
+    return Parsed(read, by_program, "", text)
 
 
 def bare(text: str) -> str:
@@ -145,40 +145,36 @@ def _scan(text: str) -> tuple[Words, ...] | str:
     commands: list[Words] = []
     words: list[str] = []
     pending = ""  # An operator that still needs a command on its right.
-    at = count = 0
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
-            return _outside(text[at])
-        kind, token = found.lastgroup, found.group()
-        at = found.end()
-        if kind == "word":
-            if not words and (_ASSIGNMENT.match(token) or token in _RESERVED):
-                return f"it begins a command with `{token[:40]}`"
-            word = _unquoted(token) if "'" in token or '"' in token else token
-            if not words and word.startswith("%"):
-                return "`%` begins the name of a job"  # Of `fg`, that is, quoted or not.
-            words.append(word)
-            count += 1
-            if count > MAX_WORDS:
-                return f"it has more than {MAX_WORDS} words"
-            continue
-        if kind == "space":
-            continue
-        if words:
+    for word, operator, other in _TOKEN.findall(text.rstrip(" \t")):
+        if word:
+            plain = _unquoted(word) if "'" in word or '"' in word else word
+            if not words and (why := _no_program(word, plain)):
+                return why
+            words.append(plain)
+        elif other:
+            return _outside(other)
+        elif words:
             commands.append(tuple(words))
-            if len(commands) > MAX_COMMANDS:
-                return f"it has more than {MAX_COMMANDS} commands"
-            words, pending = [], ""
-        elif kind == "op":
-            return f"nothing stands before `{token}`"
-        if kind == "op":
-            pending = token if token != ";" else ""
+            words, pending = [], operator
+        elif operator != "\n":
+            return f"nothing stands before `{operator}`"
     if words:
         commands.append(tuple(words))
-    elif pending:
+    elif pending not in ("", ";", "\n"):
         return f"nothing stands after `{pending}`"
+    if len(commands) > MAX_COMMANDS:
+        return f"it has more than {MAX_COMMANDS} commands"
+    if sum(map(len, commands)) > MAX_WORDS:
+        return f"it has more than {MAX_WORDS} words"
     return tuple(commands) or "it is empty"
+
+
+def _no_program(token: str, word: str) -> str:
+    """Why a command's first word is not the name of a program; empty if it is."""
+    # With `=` it may be an assignment, with `%` the name of a job (of `fg`, that is), quoted or not.
+    if token in _RESERVED or "=" in word or "%" in word:
+        return f"it begins a command with `{token[:40]}`"
+    return ""
 
 
 def _unquoted(token: str) -> str:
@@ -191,6 +187,16 @@ def _outside(char: str) -> str:
     return f"it has the character U+{ord(char):04X}"
 
 
+_UNSPLIT = re.compile(r"[^A-Za-z0-9_./,:@%+= \t\n;|&-]")
+"""What may mean more than itself: in a line without it, nothing but operators and blanks ends a word."""
+_OPERATOR = re.compile(r"&&|\|\||[;|\n]")
+
+
+def _split_reading(text: str) -> tuple[Words, ...]:
+    """What is left where nothing can be quoted or expanded; much quicker than the grammar."""
+    return tuple([tuple(words) for part in _OPERATOR.split(text) if (words := part.split())])
+
+
 @cache
 def _parser() -> Parser:
     import tree_sitter_bash
@@ -201,37 +207,51 @@ def _parser() -> Parser:
 
 def _grammar_reading(text: str) -> tuple[Words, ...] | None:
     """What tree-sitter reads: every node must be of a kind the subset has."""
-    root = _parser().parse(text.encode()).root_node
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:
+        return None  # Half of a surrogate pair, which is no text.
+    root = _parser().parse(raw).root_node
     if root.has_error:
         return None
     commands: list[Words] = []
-    todo: list[Node] = [root]
+    todo = [root]
     while todo:
         node = todo.pop()
         kind = node.type
         if kind == "command":
             words = []
             for child in node.children:
-                if (word := _word(child)) is None:
+                if (word := _word(child, raw)) is None:
                     return None
                 words.append(word)
             commands.append(tuple(words))
-        elif kind in ("program", "list", "pipeline"):
-            todo.extend(reversed(node.children))
-        elif kind not in ("&&", "||", ";", "|", "\n"):
+        elif kind in _JOINING:
+            todo += reversed(node.children)
+        elif kind not in _OPERATORS:
             return None
     return tuple(commands)
 
 
-def _word(node: Node) -> str | None:
+def _word(node: Node, raw: bytes) -> str | None:
     kind = node.type
-    if kind in ("word", "number"):
-        return None if node.child_count else (node.text or b"").decode()
-    if kind == "raw_string":
-        return (node.text or b"").decode()[1:-1]
-    if kind == "string" and all(child.type in ('"', "string_content") for child in node.children):
-        return (node.text or b"").decode()[1:-1]
-    if kind in ("command_name", "concatenation"):
-        parts = [_word(child) for child in node.children]
+    if kind == "command_name":
+        if node.child_count != 1:
+            return None
+        node = node.children[0]
+        kind = node.type
+    if kind in _PLAIN:
+        return None if node.child_count else raw[node.start_byte : node.end_byte].decode()
+    if kind == "concatenation":
+        parts = [_word(child, raw) for child in node.children]
         return None if None in parts else "".join(part for part in parts if part is not None)
+    if kind == "raw_string" or (kind == "string" and all(child.type in _STRING for child in node.children)):
+        return raw[node.start_byte + 1 : node.end_byte - 1].decode()
     return None
+
+
+# Kinds of nodes.
+_JOINING = frozenset({"program", "list", "pipeline"})
+_OPERATORS = frozenset({"&&", "||", ";", "|", "\n"})
+_PLAIN = frozenset({"word", "number"})
+_STRING = frozenset({'"', "string_content"})

@@ -12,9 +12,10 @@ from harness.redecide import redecide
 from harness.store import Store, home
 from harness.syscalls.table import TABLE
 from policies import load
-from policies.decide import Request, applies_to_example, describe_rule
+from policies.decide import Request, applies_to_example
 from policies.describe import describe
 from policies.explain import Explanation, explain, explain_connection
+from policies.index import describe_rule
 from policies.lint import lint as findings_of
 from policies.load import check as mistakes_of
 from policies.load import profiles, read_examples

@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.store import home
 from harness.trust import Trust, project_file, trusted
 from policies import Policy, load
-from policies.decide import describe_rule
+from policies.index import describe_rule
 from policies.load import PROJECT_FILE
 from policies.tighten import tighten
 
