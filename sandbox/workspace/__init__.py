@@ -22,7 +22,7 @@ from sandbox.workspace.accept import ApplyReport, apply
 from sandbox.workspace.compare import changes
 from sandbox.workspace.copyin import CopyReport, copy_in
 from sandbox.workspace.difftext import diff_text
-from sandbox.workspace.overlay import lay_over
+from sandbox.workspace.overlay import Under, lay_over
 from sandbox.workspace.quota import (
     Storage,
     exact_unavailable,
@@ -41,6 +41,7 @@ __all__ = [
     "CopyReport",
     "Review",
     "Storage",
+    "Under",
     "Watchdog",
     "apply",
     "changes",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,14 @@ class Rules:
 
     exclude: GitIgnoreSpec | None
     include: GitIgnoreSpec | None
+
+    @classmethod
+    def of(cls, exclude: Sequence[str], include: Sequence[str]) -> Rules:
+        """Of gitignore patterns."""
+        return cls(
+            GitIgnoreSpec.from_lines(exclude) if exclude else None,
+            GitIgnoreSpec.from_lines(include) if include else None,
+        )
 
     def file(self, path: str) -> str | None:
         return self._reason(path, secretfiles.reason_for_file(path))

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pathspec import GitIgnoreSpec
-
 from policies.schema import Limits
 from sandbox.errors import SandboxRefused
 from sandbox.workspace import beneath, manifest
@@ -67,10 +65,7 @@ def copy_in(
     """
     if os.geteuid() != 0 and uid != os.geteuid():
         raise ValueError(f"only root can copy for another user ({uid})")
-    rules = Rules(
-        GitIgnoreSpec.from_lines(exclude) if exclude else None,
-        GitIgnoreSpec.from_lines(include) if include else None,
-    )
+    rules = Rules.of(exclude, include)
     destination = tree_of(session_dir)
     with beneath.root(source) as from_, beneath.root(destination) as to:
         top = os.fstat(from_)

@@ -14,7 +14,7 @@ from policies import Policy
 from policies.schema import Limits
 from sandbox.errors import SandboxRefused
 from sandbox.workspace.copyin import CopyReport
-from sandbox.workspace.overlay import lay_again, lay_over
+from sandbox.workspace.overlay import Under, lay_again, lay_over
 from sandbox.workspace.pinned import pinned
 from sandbox.workspace.quota import Storage, mount_again, prepare, prepare_bound
 from sandbox.workspace.watchdog import usage
@@ -41,9 +41,7 @@ def provide(
         raise SandboxRefused(f"workspace mode {rules.mode} needs the directory from the start; use mode copy")
     if rules.mode == "overlay":
         storage = prepare(session_dir, policy.limits, uid=uid, gid=gid)
-        report = lay_over(
-            source, session_dir, exclude=rules.exclude, include=rules.include, uid=uid, gid=gid, own=own
-        )
+        report = lay_over(Under(source, uid, gid, rules.exclude, rules.include, own), session_dir)
         return Provided(storage, report)
     with pinned(source, [session_dir, *own]) as (_, path):
         _weigh(path, policy.limits)
@@ -70,9 +68,7 @@ def provide_again(
         if source is None:
             raise SandboxRefused("workspace mode overlay needs the directory that lies beneath")
         rules = policy.workspace
-        lay_again(
-            source, session_dir, exclude=rules.exclude, include=rules.include, uid=uid, gid=gid, own=own
-        )
+        lay_again(Under(source, uid, gid, rules.exclude, rules.include, own), session_dir)
     elif source is not None and mode == "bind":
         with pinned(source, [session_dir, *own]) as (_, path):
             if path != storage.path:

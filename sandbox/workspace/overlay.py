@@ -15,9 +15,8 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-from pathspec import GitIgnoreSpec
 
 from sandbox.errors import SandboxRefused
 from sandbox.workspace import beneath, manifest, mounts
@@ -26,6 +25,7 @@ from sandbox.workspace.copyin import CopyReport
 from sandbox.workspace.layout import tree_of, upper_of, work_of
 from sandbox.workspace.manifest import Manifest
 from sandbox.workspace.pinned import pinned
+from sandbox.workspace.scan import is_opaque
 from sandbox.workspace.survey import Cleaned, Found, Survey, cleaned_entry
 
 _WHITEOUT = stat.S_IFCHR
@@ -36,69 +36,52 @@ _NAMED = 5
 """Paths that a refusal names."""
 
 
-def lay_over(
-    source: Path,
-    session_dir: Path,
-    *,
-    exclude: Sequence[str] = (),
-    include: Sequence[str] = (),
-    uid: int,
-    gid: int,
-    own: Sequence[Path] = (),
-) -> CopyReport:
-    """Mount `source` with the session's prepared storage over it, and write the manifest.
+@dataclass(frozen=True)
+class Under:
+    """The user's directory, as a session may see it beneath what that writes."""
+
+    source: Path
+    uid: int
+    gid: int
+    exclude: Sequence[str] = ()
+    """gitignore patterns, like those of `include`; which `copy_in` tells."""
+    include: Sequence[str] = ()
+    own: Sequence[Path] = ()
+    """As `pinned` has it."""
+
+
+def lay_over(under: Under, session_dir: Path) -> CopyReport:
+    """Mount the directory with the session's prepared storage over it, and write the manifest.
 
     SandboxRefused where this process cannot mount, or not this; nothing stays mounted then.
     """
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         raise SandboxRefused("workspace mode overlay needs root on Linux; use workspace mode copy")
-    with pinned(source, [session_dir, *own]) as (lower, path):
-        top = os.fstat(lower)
-        survey = Survey(FileCopier(_rules(exclude, include), top, uid, gid), top)
-        survey.directory(lower, "", 0)
-        found = survey.found
+    with _surveyed(under, session_dir) as (lower, path, found):
         for made in (upper_of(session_dir), work_of(session_dir)):
             made.mkdir(mode=0o700)
-        if top.st_uid != uid:
-            raise SandboxRefused(f"{path} belongs to user {top.st_uid}, and the session runs as user {uid}")
         with beneath.root(upper_of(session_dir)) as upper:
-            _like(upper, top)
+            _like(upper, os.fstat(lower))
             try:
                 _fill(lower, upper, found)
             except OSError as error:
                 raise SandboxRefused(f"the overlay of the workspace cannot be prepared: {error}") from error
         entries = dict(sorted(found.entries.items()))
-        hidden_paths = sorted(found.hidden)
-        manifest.save(
-            session_dir, Manifest(path, uid, gid, entries, found.targets, hidden_paths, mode="overlay")
-        )
+        hidden = sorted(found.hidden)
+        known = Manifest(path, under.uid, under.gid, entries, found.targets, hidden, mode="overlay")
+        manifest.save(session_dir, known)
         _mount(session_dir, lower)
     rewritten = tuple(sorted(cleaned.path for cleaned in found.cleaned))
-    return CopyReport(len(entries), 0, tuple(hidden_paths), rewritten, "overlay")
+    return CopyReport(len(entries), 0, tuple(hidden), rewritten, "overlay")
 
 
-def lay_again(
-    source: Path,
-    session_dir: Path,
-    *,
-    exclude: Sequence[str] = (),
-    include: Sequence[str] = (),
-    uid: int,
-    gid: int,
-    own: Sequence[Path] = (),
-) -> None:
-    """Mount `source` beneath what an earlier container of the session wrote.
+def lay_again(under: Under, session_dir: Path) -> None:
+    """Mount the directory beneath what an earlier container of the session wrote.
 
     SandboxRefused as `lay_over`, and where something lies there by now that the session must not see: what it
     wrote itself cannot be told from a mark of ours, so nothing more is hidden beneath it.
     """
-    with pinned(source, [session_dir, *own]) as (lower, path):
-        top = os.fstat(lower)
-        if top.st_uid != uid:
-            raise SandboxRefused(f"{path} belongs to user {top.st_uid}, and the session runs as user {uid}")
-        survey = Survey(FileCopier(_rules(exclude, include), top, uid, gid), top)
-        survey.directory(lower, "", 0)
-        found = survey.found
+    with _surveyed(under, session_dir) as (lower, path, found):
         with beneath.root(upper_of(session_dir)) as upper:
             secret = [*(hidden for hidden, _ in found.hidden), *(cleaned.path for cleaned in found.cleaned)]
             seen = sorted(name for name in secret if not _covered(upper, name))
@@ -114,11 +97,18 @@ def lay_again(
         _mount(session_dir, lower)
 
 
-def _rules(exclude: Sequence[str], include: Sequence[str]) -> Rules:
-    return Rules(
-        GitIgnoreSpec.from_lines(exclude) if exclude else None,
-        GitIgnoreSpec.from_lines(include) if include else None,
-    )
+@contextmanager
+def _surveyed(under: Under, session_dir: Path) -> Iterator[tuple[int, Path, Found]]:
+    """The directory, open; its path without links; and what of it the session may see."""
+    with pinned(under.source, [session_dir, *under.own]) as (lower, path):
+        top = os.fstat(lower)
+        if top.st_uid != under.uid:
+            raise SandboxRefused(
+                f"{path} belongs to user {top.st_uid}, and the session runs as user {under.uid}"
+            )
+        survey = Survey(FileCopier(Rules.of(under.exclude, under.include), top, under.uid, under.gid), top)
+        survey.directory(lower, "", 0)
+        yield lower, path, survey.found
 
 
 def _covered(upper: int, path: str) -> bool:
@@ -135,7 +125,7 @@ def _covered(upper: int, path: str) -> bool:
             below = beneath.enter(here, component)
             os.close(here)
             here = below
-            if _opaque(here):
+            if is_opaque(here):
                 return True
         last = beneath.look(here, name)
         # A directory is merged with one below it, unless it is opaque.
@@ -147,17 +137,9 @@ def _covered(upper: int, path: str) -> bool:
 def _opaque_at(parent: int, name: str) -> bool:
     here = beneath.enter(parent, name)
     try:
-        return _opaque(here)
+        return is_opaque(here)
     finally:
         os.close(here)
-
-
-def _opaque(directory: int) -> bool:
-    """Whether the kernel shows nothing of the layers below in this directory."""
-    try:
-        return os.getxattr(directory, "trusted.overlay.opaque") == b"y"
-    except OSError:
-        return False
 
 
 def _fill(lower: int, upper: int, found: Found) -> None:

@@ -168,7 +168,7 @@ def _given(source: Path) -> None:
 def _lay_over(source: Path, session: Path, bench: Bench, files: int) -> float:
     uid, gid = sandbox_user()
     started = time.perf_counter()
-    report = workspace.lay_over(source, session, uid=uid, gid=gid)
+    report = workspace.lay_over(workspace.Under(source, uid, gid), session)
     took = time.perf_counter() - started
     if report.files < files or report.excluded:
         raise NotMeasured(f"{report.files} entries were seen, {len(report.excluded)} were hidden")

@@ -17,7 +17,7 @@ from policies.schema import Limits
 from sandbox.errors import SandboxRefused
 from sandbox.workspace import apply, changes, diff_text, discard, mounted_sessions, prepare, release
 from sandbox.workspace.copyin import CopyReport
-from sandbox.workspace.overlay import lay_again, lay_over
+from sandbox.workspace.overlay import Under, lay_again, lay_over
 from sandbox.workspace.quota import Kind, exact_unavailable, mount_again, storage_of
 
 pytestmark = pytest.mark.skipif(bool(exact_unavailable()), reason="an overlay is mounted by root, on Linux")
@@ -64,7 +64,7 @@ def over(tmp_path: Path, source: Path) -> Iterator[Callable[..., Overlay]]:
         session_dir.mkdir(parents=True)
         made.append(session_dir)
         storage = prepare(session_dir, LIMITS, uid=UID, gid=GID, kind=kind)
-        report = lay_over(source, session_dir, exclude=exclude, uid=UID, gid=GID)
+        report = lay_over(Under(source, UID, GID, exclude), session_dir)
         (session_dir / "workspace").chmod(0o755)
         return Overlay(session_dir, source, storage.path, report)
 
@@ -273,7 +273,7 @@ def test_a_directory_of_another_user_is_refused(over, source: Path, tmp_path: Pa
     prepare(session_dir, LIMITS, uid=UID, gid=GID)
     try:
         with pytest.raises(SandboxRefused, match=f"belongs to user {UID + 1}"):
-            lay_over(source, session_dir, uid=UID, gid=GID)
+            lay_over(Under(source, UID, GID), session_dir)
     finally:
         discard(session_dir)
 
@@ -294,7 +294,7 @@ def again(overlay: Overlay, *, exclude: tuple[str, ...] = ()) -> None:
     """As a session is opened anew whose container went away, mounts left behind or not."""
     mount_again(overlay.dir)
     (overlay.dir / "workspace").chmod(0o755)
-    lay_again(overlay.source, overlay.dir, exclude=exclude, uid=UID, gid=GID)
+    lay_again(Under(overlay.source, UID, GID, exclude), overlay.dir)
 
 
 @pytest.mark.parametrize("left_mounted", [True, False])
