@@ -309,6 +309,7 @@ async def _close(start: Start, end: _End) -> SessionEnded:
         turns=budget.turns,
         usage=budget.usage,
         changes=changes,
+        waiting=len(start.session.inbox),
     )
     try:
         await start.recorder.record(ended)

@@ -392,6 +392,8 @@ class SessionEnded(Value):
     usage: Usage
     changes: int
     """Files of the workspace that differ from the copy that went in."""
+    waiting: int = 0
+    """Prompts that the model has not read; they are for a `resume`."""
 
 
 Entry = (

@@ -280,4 +280,5 @@ def lines(event: Event) -> Iterator[Line]:
         case SessionEnded():
             tokens, changes = amount(event.usage.total), counted(event.changes, "file")
             spent = f"{counted(event.turns, 'turn')}, {tokens} tokens, {changes} changed"
+            spent += f", {event.waiting} queued" if event.waiting else ""
             yield Line("end", f"{event.status}: {bounded(event.reason)} ({spent})")

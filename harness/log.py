@@ -24,13 +24,13 @@ def ps_rows(rows: Iterable[SessionRow], now: datetime) -> Iterator[tuple[str, ..
     for row in rows:
         yield (
             row.id,
-            row.ended or row.status,
+            (row.ended or row.status) + (f", {row.waiting} queued" if row.waiting else ""),
             _ago(row.started, now),
             str(row.turns) if row.started else "-",
             "-" if row.changes is None else str(row.changes),
             bounded(row.model, 40) or "-",
             bounded(row.note or row.task, _TASK_CHARS) + (f" (child of {row.parent})" if row.parent else "")
-            or "-",
+            or ("(chat)" if row.model else "-"),
         )
 
 

@@ -23,6 +23,7 @@ from platformdirs import user_state_dir
 
 from harness.errors import HarnessError, JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted
+from harness.inbox import Inbox
 from harness.lock import exclusive, locked
 from harness.record import FILE, MAX_LINE, BadLine, Record, decode
 from harness.reserve import FILE as RESERVE
@@ -36,6 +37,10 @@ NEVER_BEGAN_S = 60.0
 """Longer than it takes from a session's directory to the first entry of its journal."""
 # How every line of an assistant's message begins, after the members that differ.
 _TURN = b'"entry":{"kind":"message","message":{"role":"assistant"'
+_READ = b'"entry":{"kind":"message","message":{"role":"user"'
+_PROMPTS = tuple(
+    b'"entry":{"kind":"' + kind + b'"' for kind in (b"prompt_queued", b"prompt_dropped", b"rewound")
+)
 
 Status = Literal["running", "ended", "interrupted", "forked", "empty", "damaged"]
 
@@ -63,6 +68,8 @@ class SessionRow:
     """Why it is damaged."""
     parent: str = ""
     """The session that started it, of a child."""
+    waiting: int = 0
+    """Prompts that the model has not read."""
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -158,9 +165,10 @@ class Store:
         try:
             with open(directory / FILE, "rb") as journal:
                 first, last = _first(journal), _last(journal)
-                turns = 0 if isinstance(last and last.entry, SessionEnded) else _turns(journal)
+                ended = isinstance(last and last.entry, SessionEnded)
+                turns, waiting = (0, 0) if ended else _so_far(journal)
         except FileNotFoundError:
-            first, last, turns = None, None, 0
+            first, last, turns, waiting = None, None, 0, 0
         except (OSError, BadLine, JournalError) as exc:
             status = "running" if running else "damaged"
             return SessionRow(directory.name, directory, status, note=str(exc))
@@ -173,10 +181,10 @@ class Store:
         if last is not None and isinstance(last.entry, SessionEnded):
             end = last.entry
             known = (end.status, task, model, first.ts, end.turns, end.changes)
-            return SessionRow(directory.name, directory, "ended", *known, parent=parent)
+            return SessionRow(directory.name, directory, "ended", *known, parent=parent, waiting=end.waiting)
         status = "running" if running else "forked" if _only_forked(first, last) else "interrupted"
         known_so_far = ("", task, model, first.ts, turns)
-        return SessionRow(directory.name, directory, status, *known_so_far, parent=parent)
+        return SessionRow(directory.name, directory, status, *known_so_far, parent=parent, waiting=waiting)
 
     def remove(self, directory: Path, *, deleted: bool = True) -> None:
         """Delete a session and its files, or leave that to `sweep`. UsageError while it runs, or for a path
@@ -265,9 +273,17 @@ def _only_forked(first: Record, last: Record | None) -> bool:
     return forked is not None and last is not None and last.seq == 1 + forked.entries
 
 
-def _turns(journal: BinaryIO) -> int:
+def _so_far(journal: BinaryIO) -> tuple[int, int]:
+    """The model's replies, and the prompts that it has not read. Only lines about those are taken apart."""
+    turns, inbox = 0, Inbox()
     journal.seek(0)
-    return sum(_TURN in line[:400] for line in journal)
+    for line in journal:
+        head = line[:400]
+        turns += _TURN in head
+        if any(kind in head for kind in _PROMPTS) or (len(inbox) and _READ in head):
+            with contextlib.suppress(BadLine):
+                inbox.feed(decode(line, None).entry)
+    return turns, len(inbox)
 
 
 def _refuse_shared(home: Path) -> None:

@@ -81,7 +81,7 @@ def resume(
 ) -> int:
     """Go on with a session that was left or killed.
 
-    One that has ended goes on with a message.
+    A session that has ended goes on with a message, a chat as a chat.
     """
     from harness.commands import resume as command
 

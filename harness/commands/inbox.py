@@ -97,7 +97,8 @@ async def _drop(directory: Path, name: str) -> None:
         if inbox.take(name) is None:
             raise UsageError(f"no prompt {name} waits")
         # A session that had ended still has.
-        ended = [entry for entry in last if isinstance(entry, SessionEnded)]
+        left = {"waiting": len(inbox)}
+        ended = [entry.model_copy(update=left) for entry in last if isinstance(entry, SessionEnded)]
         await journal.append_many([PromptDropped(prompt=name, by=BY), *ended])
     finally:
         journal.close()

@@ -110,6 +110,7 @@ def test_sessions_are_told_in_columns():
             changes=2,
         ),
         row(status="running", task="t", model="m", started="2026-01-01T13:15:00.000000Z", turns=1),
+        row(status="interrupted", model="m", started="2026-01-02T11:30:00.000000Z", turns=1, waiting=2),
         row(status="empty"),
         row(status="damaged", note="line 1: it is not JSON"),
         row(status="interrupted", started="2025-12-01T00:00:00.000000Z", task="x" * 500),
@@ -118,10 +119,11 @@ def test_sessions_are_told_in_columns():
     assert all(len(cells) == len(PS_HEADER) for cells in table)
     assert table[0][1:] == ("budget", "30 min ago", "4", "2", "scripted:x", "fix it")
     assert table[1][1:] == ("running", "22 h 45 min ago", "1", "-", "m", "t")
-    assert table[2][1:] == ("empty", "-", "-", "-", "-", "-")
-    assert table[3][-1] == "line 1: it is not JSON"
-    assert table[4][2] == "2025-12-01"
-    assert "(+440 characters)" in table[4][-1]
+    assert table[2][1:] == ("interrupted, 2 queued", "30 min ago", "1", "-", "m", "(chat)")
+    assert table[3][1:] == ("empty", "-", "-", "-", "-", "-")
+    assert table[4][-1] == "line 1: it is not JSON"
+    assert table[5][2] == "2025-12-01"
+    assert "(+440 characters)" in table[5][-1]
 
 
 def test_a_verdict_is_said_either_way():

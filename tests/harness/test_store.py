@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import JournalError, UsageError
-from harness.events import ChildOf, MessageAdded, SessionEnded, SessionStarted
+from harness.events import ChildOf, MessageAdded, PromptDropped, PromptQueued, SessionEnded, SessionStarted
 from harness.journal import Journal
-from harness.messages import Message, Text, Usage
+from harness.messages import Message, Text, Usage, user
 from harness.store import SESSION_ID, Store, home
 from sandbox import owner
 
@@ -36,6 +36,9 @@ def started(session: str, task: str = "fix it\nplease") -> SessionStarted:
         workspace=None,
         harness_version="0.1.0",
     )
+
+
+PROMPT_TEXT = '"entry":{"kind":"prompt_queued","prompt":"q9"'
 
 
 def ended(status="done", changes=3) -> SessionEnded:
@@ -161,6 +164,18 @@ async def test_a_session_whose_process_is_gone_is_interrupted(store):
     await session_with(store, reply(), reply())
     (row,) = store.list()
     assert (row.status, row.turns, row.changes) == ("interrupted", 2, None)
+
+
+async def test_prompts_that_wait_are_counted_while_it_is_open_and_after_its_end(store):
+    said = [PromptQueued(prompt=f"q{n}", when="turn", text=PROMPT_TEXT, by="me") for n in (1, 2, 3)]
+    read = MessageAdded(message=user("said"), prompt="q1")
+    dropped = PromptDropped(prompt="q2", by="me")
+    open_one = await session_with(store, *said, read, dropped)
+    assert store.row(open_one).waiting == 1
+    over = await session_with(store, *said, ended().model_copy(update={"waiting": 3}))
+    assert store.row(over).waiting == 3
+    quiet = await session_with(store, MessageAdded(message=user(PROMPT_TEXT)), reply())
+    assert store.row(quiet).waiting == 0
 
 
 async def test_a_torn_tail_hides_neither_the_session_nor_its_end(store):
