@@ -15,7 +15,7 @@ demo-crash: images ## a harness is killed in the middle of a command; the sessio
 	@PYTHON=$(BIN)/python docs/demo/crash
 
 test: images ## everything that is promised, tried (GVISOR=1: contract and attacks on gVisor, too)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 	@$(if $(GVISOR),USERMODE_TEST_RUNTIME=runsc $(BIN)/python -m pytest tests/contract/test_contract.py tests/security -k 'gvisor or security')
 
 check: $(BIN)/.made ## lint, format and types

@@ -1,4 +1,4 @@
-"""The contract with one sandbox for many checks: where the making of the sandbox is under test, not each check.
+"""The contract with one sandbox for many checks: for where the making of the sandbox is under test.
 
 Its tables fill, and nothing may leak between the checks. Two of them can be in each other's way (both want
 one port): what goes wrong is tried again in a sandbox of its own, as is what wants one nobody has used.

@@ -6,14 +6,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness import __version__
+from harness.cli import main
 
 HEAVY = {"anthropic", "docker", "openai", "requests", "rich", "tenacity", "tree_sitter"}
 ROOT = Path(__file__).parents[2]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def usermode(
@@ -32,6 +35,23 @@ def usermode(
         timeout=60,
         check=False,
     )
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """The same command in this process: for what an interpreter of its own would only make slower."""
+
+    def run(*argv: str, home: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["usermode", *argv])
+        for name in [name for name in os.environ if name.startswith("USERMODE_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("USERMODE_HOME", str(home))
+        with pytest.raises(SystemExit) as left:
+            main()
+        return subprocess.CompletedProcess(argv, int(left.value.code or 0), *capfd.readouterr())
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -69,6 +89,12 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
     assert "130 interrupted" in " ".join(text.split())
 
 
+def test_a_wrong_request_of_a_real_process_ends_it_with_code_2(tmp_path: Path) -> None:
+    done = usermode("policy", "show", "nope", USERMODE_HOME=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "no such profile" in done.stderr
+
+
 def test_version() -> None:
     done = usermode("--version")
     assert (done.returncode, done.stdout) == (0, f"usermode {__version__}\n")
@@ -91,8 +117,10 @@ def test_version() -> None:
         (["policy", "show", "nope"], "no such profile"),
     ],
 )
-def test_a_wrong_request_is_one_clear_line_and_code_2(tmp_path: Path, argv: list[str], said: str) -> None:
-    done = usermode(*argv, USERMODE_HOME=str(tmp_path))
+def test_a_wrong_request_is_one_clear_line_and_code_2(
+    here: Command, tmp_path: Path, argv: list[str], said: str
+) -> None:
+    done = here(*argv, home=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -109,21 +137,21 @@ def test_a_wrong_request_is_one_clear_line_and_code_2(tmp_path: Path, argv: list
     ],
 )
 def test_a_malformed_policy_starts_nothing_and_is_named_by_its_line(
-    tmp_path: Path, text: str, said: str
+    here: Command, tmp_path: Path, text: str, said: str
 ) -> None:
     file = tmp_path / "bad.toml"
     file.write_text(text)
     argv = ["run", "task", "--model", "scripted:x", "--policy", str(file)]
-    done = usermode(*argv, USERMODE_HOME=str(tmp_path / "home"))
+    done = here(*argv, home=tmp_path / "home")
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "home").exists()
 
 
-def test_policies_can_be_listed_and_read() -> None:
-    listed = usermode("policy", "list").stdout
+def test_policies_can_be_listed_and_read(here: Command, tmp_path: Path) -> None:
+    listed = here("policy", "list", home=tmp_path).stdout
     assert [line.split()[0] for line in listed.splitlines()] == ["dev", "eval", "offline", "strict"]
-    shown = usermode("policy", "show", "strict").stdout
+    shown = here("policy", "show", "strict", home=tmp_path).stdout
     assert "memory_mb" in shown
 
 
