@@ -6,7 +6,6 @@ For tests of what stands on a sandbox. It keeps the contract `conformance.py` st
 """
 
 from sandbox.memory.box import MemorySandbox
-from sandbox.memory.files import Program
-from sandbox.memory.processes import GuestProcess
+from sandbox.memory.processes import GuestProcess, Program
 
 __all__ = ["GuestProcess", "MemorySandbox", "Program"]

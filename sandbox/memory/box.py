@@ -17,12 +17,14 @@ from types import TracebackType
 from policies.schema import Limits, Policy
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.hardening import ENVIRONMENT
-from sandbox.memory.files import FileTree, Node, Program, failure
+from sandbox.memory.files import FileTree, Node, failure
 from sandbox.memory.launch import execute
 from sandbox.memory.network import MemoryConnection, Network
 from sandbox.memory.output import Capture, Carried, CarriedStream
-from sandbox.memory.processes import Device, GuestProcess, Pipe, Stream, System, Terminal
+from sandbox.memory.processes import GuestProcess, Program, System
 from sandbox.memory.programs import PROGRAMS
+from sandbox.memory.streams import Device, Pipe, Stream
+from sandbox.memory.terminal import Terminal
 from sandbox.protocol import Chunk, Command, Completed, Connection, FileStat, Progress, Rusage
 from sandbox.protocol import Stream as StreamName
 

@@ -8,11 +8,12 @@ import os
 import signal
 from typing import Any
 
+from sandbox.memory.control import Exit, Jump
 from sandbox.memory.files import failure
 from sandbox.memory.launch import code_of, find_program
+from sandbox.memory.parser import parse
 from sandbox.memory.processes import GuestProcess
-from sandbox.memory.shell import IN_SHELL, Builtin, Exit, Jump, Shell
-from sandbox.memory.syntax import parse
+from sandbox.memory.shell import IN_SHELL, Builtin, Shell
 
 
 async def sh(process: GuestProcess) -> int:

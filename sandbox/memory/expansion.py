@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from sandbox.memory.arithmetic import calculate
+from sandbox.memory.parser import parse
 from sandbox.memory.processes import GuestProcess
-from sandbox.memory.syntax import Part, Simple, Word, parse
+from sandbox.memory.syntax import Part, Simple, Word
 
 
 @dataclass

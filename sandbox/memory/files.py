@@ -10,15 +10,9 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sandbox.protocol import FileKind, FileStat
-
-if TYPE_CHECKING:
-    from sandbox.memory.processes import GuestProcess
-
-Program = Callable[["GuestProcess"], Awaitable[int]]
-"""A command written in Python: reads and writes through the process it is given, returns the exit code."""
 
 SYMLINKS_MAX = 40
 NAME_MAX = 255
@@ -44,7 +38,8 @@ class Node:
     """Zeros after the data that no memory is spent on (a sparse file)."""
     entries: dict[str, Node] = field(default_factory=dict)
     target: str | None = None
-    program: Program | None = None
+    program: Callable[[Any], Awaitable[int]] | None = None
+    """What it is to run it, a `processes.Program`: a tree knows no processes."""
     mtime_ns: int = field(default_factory=now_ns)
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from sandbox.memory.processes import Stream
+from sandbox.memory.streams import Stream
 from sandbox.protocol import Chunk
 from sandbox.protocol import Stream as StreamName
 

@@ -7,13 +7,12 @@ import errno
 import itertools
 import os
 import signal
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from sandbox.memory.files import FileTree, Node, failure
+from sandbox.memory.streams import PIPE_BYTES, Device, OpenFile, Stream
 
-PIPE_BYTES = 65_536
 HARMLESS = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 """Signals whose default is to do nothing."""
 
@@ -23,168 +22,6 @@ class Killed(Exception):
 
     def __init__(self, number: int) -> None:
         self.number = number
-
-
-class Stream:
-    """An open file description; descriptors that share it are counted, the last one closes it."""
-
-    terminal: Terminal | None = None
-
-    def __init__(self) -> None:
-        self.holders = 1
-
-    def dup(self) -> Stream:
-        self.holders += 1
-        return self
-
-    def close(self) -> None:
-        self.holders -= 1
-        if self.holders == 0:
-            self.closed()
-
-    def closed(self) -> None:
-        """The last holder let go."""
-
-    async def read(self, size: int) -> bytes:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-
-    async def write(self, data: bytes) -> None:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-
-
-class Device(Stream):
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-    async def read(self, size: int) -> bytes:
-        return b"" if self.name == "null" else os.urandom(size) if self.name == "urandom" else bytes(size)
-
-    async def write(self, data: bytes) -> None:
-        if self.name == "full":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-class OpenFile(Stream):
-    def __init__(self, node: Node, append: bool = False) -> None:
-        super().__init__()
-        self.node, self.append, self.offset = node, append, 0
-
-    async def read(self, size: int) -> bytes:
-        data = self.node.read(self.offset, size)
-        self.offset += len(data)
-        return data
-
-    async def write(self, data: bytes) -> None:
-        self.offset = self.node.size if self.append else self.offset
-        self.node.write(self.offset, data)
-        self.offset += len(data)
-
-
-class Pipe:
-    """A bounded buffer with a reading and a writing end."""
-
-    def __init__(self) -> None:
-        self.buffer = bytearray()
-        self.changed = asyncio.Condition()
-        self.reader, self.writer = ReadEnd(self), WriteEnd(self)
-        self._wakers: set[asyncio.Task[None]] = set()
-
-    def wake(self) -> None:
-        """Closing is not a coroutine, yet those who wait must hear of it."""
-        task = asyncio.ensure_future(self._notify())
-        self._wakers.add(task)
-        task.add_done_callback(self._wakers.discard)
-
-    async def _notify(self) -> None:
-        async with self.changed:
-            self.changed.notify_all()
-
-
-class ReadEnd(Stream):
-    def __init__(self, pipe: Pipe) -> None:
-        super().__init__()
-        self.pipe = pipe
-
-    async def read(self, size: int) -> bytes:
-        pipe = self.pipe
-        async with pipe.changed:
-            while not pipe.buffer and pipe.writer.holders:
-                await pipe.changed.wait()
-            data = bytes(pipe.buffer[:size])
-            del pipe.buffer[:size]
-            pipe.changed.notify_all()
-        return data
-
-    def closed(self) -> None:
-        self.pipe.wake()
-
-
-class WriteEnd(Stream):
-    def __init__(self, pipe: Pipe) -> None:
-        super().__init__()
-        self.pipe = pipe
-
-    async def write(self, data: bytes) -> None:
-        pipe = self.pipe
-        view = memoryview(data)
-        while view:
-            async with pipe.changed:
-                while len(pipe.buffer) >= PIPE_BYTES and pipe.reader.holders:
-                    await pipe.changed.wait()
-                if not pipe.reader.holders:
-                    raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-                room = PIPE_BYTES - len(pipe.buffer)
-                pipe.buffer += view[:room]
-                view = view[room:]
-                pipe.changed.notify_all()
-
-    def closed(self) -> None:
-        self.pipe.wake()
-
-
-class Terminal(Stream):
-    """A terminal in its usual (cooked) mode: echo, line editing by ^C and ^D only, newlines as CR LF."""
-
-    def __init__(self, rows: int, columns: int, output: Stream, interrupt: Callable[[], None]) -> None:
-        super().__init__()
-        self.terminal = self
-        self.rows, self.columns = rows, columns
-        self.output, self.interrupt = output, interrupt
-        self.line = bytearray()
-        self.lines: deque[bytes] = deque()
-        self.arrived = asyncio.Event()
-
-    async def type(self, data: bytes) -> None:
-        """What a person at the keyboard sends."""
-        for byte in data.replace(b"\r", b"\n"):
-            if byte == 3:
-                self.line.clear()
-                await self.output.write(b"^C")
-                self.interrupt()
-                continue
-            if byte != 4:
-                self.line.append(byte)
-                await self.output.write(b"\r\n" if byte == 10 else bytes([byte]))
-            if byte in (4, 10):
-                self.lines.append(bytes(self.line))
-                self.line.clear()
-                self.arrived.set()
-
-    async def read(self, size: int) -> bytes:
-        while not self.lines:
-            self.arrived.clear()
-            await self.arrived.wait()
-        line = self.lines.popleft()
-        if len(line) > size:
-            self.lines.appendleft(line[size:])
-        return line[:size]
-
-    async def write(self, data: bytes) -> None:
-        await self.output.write(data.replace(b"\n", b"\r\n"))
-
-    def closed(self) -> None:
-        self.output.close()
 
 
 @dataclass(eq=False)
@@ -269,6 +106,11 @@ class GuestProcess:
             node.truncate(0)
         return OpenFile(node, append=mode == "a")
 
+    def take_input(self, path: str) -> None:
+        """Read a file where standard input was read before."""
+        self.streams[0].close()
+        self.streams[0] = self.open(path, "r")
+
     def deliver(self, number: int) -> None:
         """Take a signal: ignored, handled by the shell's trap, or deadly."""
         if not self.alive or number == 0:
@@ -281,6 +123,10 @@ class GuestProcess:
         self.killed_by = number
         assert self.task is not None
         self.task.cancel()
+
+
+Program = Callable[[GuestProcess], Awaitable[int]]
+"""A command written in Python: reads and writes through the process it is given, returns the exit code."""
 
 
 class System:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from sandbox.memory.expansion import Expansion
+from sandbox.memory.control import Control, Exit, Jump
+from sandbox.memory.descriptors import Targets, argued, redirect, redirected, swapped
 from sandbox.memory.launch import code_of, execute
-from sandbox.memory.processes import GuestProcess, Pipe, Stream
-from sandbox.memory.syntax import Compound, Item, Pipeline, Redirection, Script, Simple, Unsupported, parse
+from sandbox.memory.parser import parse
+from sandbox.memory.processes import GuestProcess
+from sandbox.memory.streams import Pipe, Stream
+from sandbox.memory.syntax import Compound, Item, Pipeline, Redirection, Script, Simple, Unsupported
 
 Builtin = Callable[["Shell", list[str]], Awaitable[int]]
 BREATHE_EVERY = 32
@@ -23,20 +24,8 @@ IN_SHELL = frozenset({"echo", "printf", "true", "false", "test", "[", "pwd", "ki
 """Programs a shell runs without a process of their own."""
 
 
-class Exit(Exception):
-    def __init__(self, status: int) -> None:
-        self.status = status
-
-
-class Jump(Exception):
-    """`break`, `continue` or `return`."""
-
-    def __init__(self, kind: str, count: int) -> None:
-        self.kind, self.count = kind, count
-
-
 @dataclass
-class Shell(Expansion):
+class Shell(Control):
     functions: dict[str, Script] = field(default_factory=dict)
     traps: dict[int, str] = field(default_factory=dict)
     pending: list[int] = field(default_factory=list)
@@ -141,7 +130,7 @@ class Shell(Expansion):
                 own[0] = source
             if pipe is not None:
                 own[1] = pipe.writer
-            with self.swapped(own):
+            with swapped(self.process, own):
                 # Only the child holds the pipe: it sees end of file when its neighbour ends.
                 children.append(self.fork(partial(last_command, command)))
             if source is not None:
@@ -153,14 +142,6 @@ class Shell(Expansion):
         for child in children:
             status = code_of(await child.ended())
         return status
-
-    @contextmanager
-    def swapped(self, streams: dict[int, Stream]) -> Iterator[None]:
-        kept, self.process.streams = self.process.streams, streams
-        try:
-            yield
-        finally:
-            self.process.streams = kept
 
     def fork(self, body: Callable[[Shell], Awaitable[int]], background: bool = False) -> GuestProcess:
         child_shell = Shell(
@@ -204,59 +185,16 @@ class Shell(Expansion):
             self.functions[command.name] = command.parts[0]
             return 0
         if command.kind == "subshell":
-            child = self.fork(partial(Shell.redirected, command=command))
+            child = self.fork(partial(Shell.within, command=command))
             return code_of(await child.ended())
-        return await self.redirected(command)
+        return await self.within(command)
 
-    async def redirected(self, command: Compound) -> int:
+    async def within(self, command: Compound) -> int:
         try:
-            with self.redirections(await self.targets(command.redirections)):
+            with redirected(self.process, await self.targets(command.redirections)):
                 return await self.compound(command)
         except OSError as exc:
             return await self.complain(exc)
-
-    async def compound(self, command: Compound) -> int:
-        parts = command.parts
-        if command.kind in ("group", "subshell"):
-            return await self.run(parts[0])
-        if command.kind == "if":
-            for condition, body in zip(parts[::2], parts[1::2], strict=False):
-                if await self.condition(condition) == 0:
-                    return await self.run(body)
-            return await self.run(parts[-1]) if len(parts) % 2 else 0
-        if command.kind == "case":
-            assert command.words is not None
-            subject = await self.text(command.words[0])
-            for choices, body in zip(command.patterns, parts, strict=True):
-                for choice in choices:
-                    if fnmatch.fnmatchcase(subject, await self.pattern(choice)):
-                        return await self.run(body)
-            return 0
-        status = 0
-        if command.kind == "for":
-            values = list(self.arguments) if command.words is None else await self.fields(command.words)
-            for value in values:
-                self.assign(command.name, value)
-                status, stop = await self.turn(parts[0])
-                if stop:
-                    break
-            return status
-        while True:
-            if (await self.condition(parts[0]) == 0) != (command.kind == "while"):
-                return status
-            status, stop = await self.turn(parts[1])
-            if stop:
-                return status
-
-    async def turn(self, body: Script) -> tuple[int, bool]:
-        try:
-            return await self.run(body), False
-        except Jump as jump:
-            if jump.kind == "return":
-                raise
-            if jump.count > 1:
-                raise Jump(jump.kind, jump.count - 1) from None
-            return 0, jump.kind == "break"
 
     async def simple(self, command: Simple, last: bool = False) -> int:
         """With `last` nothing follows, and a program takes the shell's process over."""
@@ -271,7 +209,7 @@ class Shell(Expansion):
             for name, value in assigned:
                 self.assign(name, value)
             try:
-                with self.redirections(targets):
+                with redirected(self.process, targets):
                     return self.last_substitution
             except OSError as exc:
                 return await self.complain(exc)
@@ -281,15 +219,15 @@ class Shell(Expansion):
             if name == "exec":
                 return await self.exec(argv[1:], targets)
             if name in self.functions:
-                with self.redirections(targets):
+                with redirected(self.process, targets):
                     return await self.function(name, argv[1:])
             if builtin is not None:
-                with self.redirections(targets):
+                with redirected(self.process, targets):
                     for key, value in assigned:
                         self.assign(key, value)
                     return await builtin(self, argv)
             if name in IN_SHELL:
-                with self.redirections(targets), self.argued(argv):
+                with redirected(self.process, targets), argued(self.process, argv):
                     return await self.process.files.get(f"/bin/{name}").program(self.process)  # type: ignore[misc]
         except BrokenPipeError:
             raise
@@ -298,7 +236,7 @@ class Shell(Expansion):
         environment = self.environment() | dict(assigned)
         if last:
             try:
-                self.redirect(targets)
+                redirect(self.process, targets)
             except OSError as exc:
                 return await self.complain(exc)
             self.process.argv, self.process.env, self.process.caught = argv, environment, None
@@ -307,7 +245,7 @@ class Shell(Expansion):
         async def life(process: GuestProcess) -> int:
             shell = Shell(process, self.name, builtins=self.builtins)
             try:
-                shell.redirect(targets)
+                redirect(process, targets)
             except OSError as exc:
                 return await shell.complain(exc)
             process.argv, process.env, process.caught = argv, environment, None
@@ -327,62 +265,23 @@ class Shell(Expansion):
         finally:
             self.arguments = kept
 
-    async def exec(self, argv: list[str], targets: list[tuple[int, str, str]]) -> int:
-        self.redirect(targets)
+    async def exec(self, argv: list[str], targets: Targets) -> int:
+        redirect(self.process, targets)
         if not argv:
             return 0
         self.process.argv, self.process.env, self.process.caught = argv, self.environment(), None
         raise Exit(await execute(self.process))
 
-    @contextmanager
-    def argued(self, argv: list[str]) -> Iterator[None]:
-        kept, self.process.argv = self.process.argv, argv
-        try:
-            yield
-        finally:
-            self.process.argv = kept
-
     async def complain(self, exc: OSError) -> int:
         await self.process.err(f"{self.name}: {exc.filename or ''}: {exc.strerror}\n")
         return 2
 
-    # ---- redirections ----
-
-    async def targets(self, redirections: tuple[Redirection, ...]) -> list[tuple[int, str, str]]:
+    async def targets(self, redirections: tuple[Redirection, ...]) -> Targets:
         return [(one.fd, one.operator, await self.text(one.target)) for one in redirections]
-
-    @contextmanager
-    def redirections(self, targets: list[tuple[int, str, str]]) -> Iterator[None]:
-        """For the time of one command, then as it was."""
-        process = self.process
-        if not targets:
-            yield
-            return
-        kept = {fd: stream.dup() for fd, stream in process.streams.items()}
-        try:
-            self.redirect(targets)
-            yield
-        finally:
-            for stream in process.streams.values():
-                stream.close()
-            process.streams = kept
-
-    def redirect(self, targets: list[tuple[int, str, str]]) -> None:
-        streams = self.process.streams
-        for fd, operator, target in targets:
-            if operator in (">&", "<&"):
-                new = None if target == "-" else self.process.stream(int(target)).dup()
-            else:
-                mode = {"<": "r", ">>": "a", "<>": "+"}.get(operator, "w")
-                new = self.process.open(target, mode)
-            if fd in streams:
-                streams.pop(fd).close()
-            if new is not None:
-                streams[fd] = new
 
     async def substitute(self, text: str) -> str:
         pipe = Pipe()
-        with self.swapped(self.process.streams | {1: pipe.writer}):
+        with swapped(self.process, self.process.streams | {1: pipe.writer}):
             child = self.fork(partial(Shell.run, script=parse(text)))
         pipe.writer.close()
         parts = []
