@@ -26,8 +26,9 @@ from harness.store import Store, home
 from policies import Policy
 from sandbox import owner
 from sandbox.checkpoints.errors import CheckpointError
+from sandbox.checkpoints.packs import sync_directory
 from sandbox.checkpoints.share import link, plant
-from sandbox.checkpoints.store import Writer
+from sandbox.checkpoints.store import DIRECTORY, Writer
 from sandbox.workspace import manifest
 from sandbox.workspace.quota import flush, remove
 
@@ -43,6 +44,7 @@ def fork(reference: str, at: int | None) -> int:
             _share(source, directory, past, policy)
         except CheckpointError as exc:
             raise UsageError(f"session {source.name} cannot be forked: {exc}") from exc
+        sync_directory(directory / DIRECTORY)
         flush(directory)
         # The commit point: without its journal the directory is no session yet.
         asyncio.run(_begin(directory, past))

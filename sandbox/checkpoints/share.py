@@ -15,7 +15,7 @@ from pathlib import Path
 from policies.schema import Limits
 from sandbox.checkpoints.compare import same_files
 from sandbox.checkpoints.errors import CheckpointError
-from sandbox.checkpoints.packs import SUFFIX, sync_directory
+from sandbox.checkpoints.packs import SUFFIX
 from sandbox.checkpoints.restore import Restore
 from sandbox.checkpoints.store import DIRECTORY, Checkpoint, Store, file_of
 from sandbox.errors import SandboxError
@@ -31,7 +31,7 @@ _TRIES = 10
 def link(source: Path, target: Path, numbers: Iterable[int]) -> None:
     """Give the session `target` all packs of `source`, and those of these checkpoints that are there.
 
-    CheckpointError when the packs cannot be had.
+    The names are durable once the store's directory is synced. CheckpointError when the packs cannot be had.
     """
     theirs, ours = source / DIRECTORY, target / DIRECTORY
     ours.mkdir(mode=0o700, exist_ok=True)
@@ -45,7 +45,6 @@ def link(source: Path, target: Path, numbers: Iterable[int]) -> None:
                 break
         else:
             raise CheckpointError("the checkpoints are being collected right now; try again")
-        sync_directory(ours)
     except OSError as error:
         raise CheckpointError(f"the checkpoints cannot be shared: {error.strerror or error}") from error
 

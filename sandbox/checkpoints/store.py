@@ -149,9 +149,13 @@ class Writer(Store):
         """The tree as it is now, as the first checkpoint of another session whose store has none yet, but all
         packs of this one. CheckpointError when it cannot be kept there.
         """
-        return other.first(self._session_dir, self._seen)
+        taken, seen = other.first(self._session_dir, self._seen)
+        if self.last is not None and taken.digest == self.last.digest:
+            # All that it is made of stands here as well; else the next one of ours would lack it.
+            self._seen = seen
+        return taken
 
-    def first(self, session_dir: Path, seen: Seen | None) -> Checkpoint:
+    def first(self, session_dir: Path, seen: Seen | None) -> tuple[Checkpoint, Seen]:
         """Checkpoint 0, taken of another session's tree; what `seen` knows of that is not read again."""
         assert self.last is None
         self._refuse_full_disk()
@@ -166,7 +170,7 @@ class Writer(Store):
         finally:
             writer.abort()
         self.last = taken
-        return taken
+        return taken, found.top
 
     def _keep(self, taken: Checkpoint, keep: Container[int]) -> None:
         if self._held([taken]) > self._bounds.megabytes << 20:
