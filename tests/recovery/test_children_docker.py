@@ -114,6 +114,33 @@ async def test_two_at_once_see_the_workspace_and_not_each_other_and_are_merged(t
     assert (workspace / "shared.txt").read_text() == "as it was\n"
 
 
+async def test_a_child_whose_workspace_cannot_be_made_runs_nothing_and_leaves_nothing(tmp_path, monkeypatch):
+    script, workspace = written(
+        tmp_path,
+        {"calls": [call("spawn", name="kid", task="a")]},
+        {"child": "kid", "calls": [call("bash", command="echo never")]},
+        {"text": "done"},
+    )
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sandbox.checkpoints.restore.Restore._make", full)
+    home = tmp_path / "home"
+    options = RunOptions("go", f"scripted:{script}", load("strict"), workspace=workspace, home=home)
+    ended = await run(options, lambda event: None, Interrupt())
+    assert ended.status == "done"
+    rows = Store(home).list()
+    parent = next(row for row in rows if not row.parent)
+    (spawned,) = outcomes(parent.directory)
+    assert spawned.error == "failed"
+    assert "No space left on device" in spawned.content
+    kid = next(row for row in rows if row.parent)
+    assert outcomes(kid.directory) == []
+    assert await containers(parent.id, kid.id) == []
+    assert not mounted_sessions(home / "sessions")
+
+
 async def test_a_child_whose_harness_was_killed_is_ended_and_not_begun_again(tmp_path, monkeypatch) -> None:
     script, workspace = written(
         tmp_path,
