@@ -14,6 +14,7 @@ from typing import Any
 
 import pexpect
 import pytest
+from in_process import usermode_here
 
 from sandbox.cache import cache_dir
 
@@ -64,6 +65,10 @@ class User:
             timeout=100,
             check=False,
         )
+
+    def looks(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """As `usermode`, without a process of its own: at what a real one left."""
+        return usermode_here(*argv, cwd=self.project, environ=self.environ)
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -163,11 +168,11 @@ def test_a_task_runs_and_its_change_is_reviewed_and_applied(user: User) -> None:
 def test_what_would_run_on_the_host_stands_apart_and_is_left_until_it_is_named(user: User) -> None:
     model = user.says({"calls": [bash("echo 'all:; id' > Makefile; echo x > b.txt")]}, {"text": "Done."})
     user.usermode("run", "x", "--model", model)
-    shown = user.usermode("diff").stdout
+    shown = user.looks("diff").stdout
     assert shown.index("b.txt") < shown.index("RUNS ON THIS MACHINE LATER") < shown.index("Makefile")
-    assert user.usermode("apply").returncode == 0
+    assert user.looks("apply").returncode == 0
     assert not (user.project / "Makefile").exists()
-    assert user.usermode("apply", "last", "Makefile").returncode == 0
+    assert user.looks("apply", "last", "Makefile").returncode == 0
     assert (user.project / "Makefile").exists()
 
 
@@ -175,11 +180,11 @@ def test_a_conflict_is_not_overwritten_and_is_told_by_the_exit_code(user: User) 
     model = user.says({"calls": [bash("echo two >> a.txt")]}, {"text": "Done."})
     user.usermode("run", "x", "--model", model)
     (user.project / "a.txt").write_text("mine\n")
-    left = user.usermode("apply")
+    left = user.looks("apply")
     assert left.returncode == 1
     assert "conflict" in left.stdout
     assert (user.project / "a.txt").read_text() == "mine\n"
-    assert user.usermode("apply", "--force").returncode == 0
+    assert user.looks("apply", "--force").returncode == 0
 
 
 def test_json_is_one_versioned_event_a_line_and_nothing_else(user: User) -> None:
@@ -208,7 +213,7 @@ def test_a_task_comes_from_standard_input(user: User) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "a task" in user.usermode("ps").stdout
+    assert "a task" in user.looks("ps").stdout
 
 
 @pytest.mark.parametrize(
@@ -247,7 +252,7 @@ def test_ctrl_c_once_stops_the_turn_and_keeps_the_changes(user: User) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
     assert "interrupted" in out
-    assert "b.txt" in user.usermode("diff").stdout
+    assert "b.txt" in user.looks("diff").stdout
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,), (signal.SIGHUP,)])
@@ -273,7 +278,7 @@ def test_a_reader_that_leaves_ends_the_session_in_good_order(user: User) -> None
     assert process.wait(timeout=60) == 141
     assert process.stderr is not None
     process.stderr.close()
-    assert "interrupted" in user.usermode("ps").stdout
+    assert "interrupted" in user.looks("ps").stdout
 
 
 def test_kill_ends_a_session_of_another_process(user: User) -> None:
@@ -284,7 +289,7 @@ def test_kill_ends_a_session_of_another_process(user: User) -> None:
     assert killed.returncode == 0, killed.stderr
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "was not running" in user.usermode("kill", "last").stdout
+    assert "was not running" in user.looks("kill", "last").stdout
 
 
 def test_the_container_of_a_killed_session_waits_until_it_is_given_up(user: User) -> None:
@@ -294,13 +299,13 @@ def test_the_container_of_a_killed_session_waits_until_it_is_given_up(user: User
     process.kill()
     process.communicate(timeout=60)
     assert user.containers() == user.sessions()
-    assert "interrupted" in user.usermode("ps").stdout
+    assert "interrupted" in user.looks("ps").stdout
     # Somebody may go on with it for a while, so it is left until it is given up.
-    assert user.usermode("gc").stdout == "nothing to remove\n"
+    assert user.looks("gc").stdout == "nothing to remove\n"
     assert user.containers() == user.sessions()
     assert "ended" in user.usermode("kill", "last").stdout
     assert user.containers() == []
-    assert user.usermode("gc").stdout == "nothing to remove\n"
+    assert user.looks("gc").stdout == "nothing to remove\n"
 
 
 def test_a_running_session_is_not_applied_or_discarded(user: User) -> None:
@@ -308,7 +313,7 @@ def test_a_running_session_is_not_applied_or_discarded(user: User) -> None:
     process = user.start("run", "x", "--model", model)
     wait_for("$ echo", process)
     for command in ("apply", "discard"):
-        refused = user.usermode(command, "last")
+        refused = user.looks(command, "last")
         assert refused.returncode == 2
         assert "usermode kill" in refused.stderr
     process.send_signal(signal.SIGTERM)
@@ -348,7 +353,7 @@ def test_a_shell_is_contained_and_its_changes_wait_for_review(user: User) -> Non
     shell.expect("1 file changed; review them: usermode diff")
     shell.expect(pexpect.EOF)
     assert shell.wait() == 0
-    assert "+changed" in user.usermode("diff").stdout
+    assert "+changed" in user.looks("diff").stdout
 
 
 def test_a_shell_that_does_not_answer_can_be_left(user: User) -> None:

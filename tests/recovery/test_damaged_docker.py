@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_process import usermode_here
 from left import commands, left, without_container
 
 from harness.record import FILE
@@ -34,10 +35,13 @@ async def test_a_damaged_journal_is_named_by_its_line_and_the_work_is_still_ther
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
+    def looks(*argv: str) -> subprocess.CompletedProcess[str]:
+        return usermode_here(*argv, cwd=tmp_path, environ=environment)
+
     lines = good.splitlines(keepends=True)
     damaged = b"".join([*lines[:3], lines[4], lines[3], *lines[5:]])
     journal.write_bytes(damaged)
-    verified, resumed = usermode("verify", "last"), usermode("resume", "last")
+    verified, resumed = looks("verify", "last"), usermode("resume", "last")
     assert (verified.returncode, resumed.returncode) == (7, 7)
     assert "line 4: " in verified.stdout
     assert "line 4: " in resumed.stderr
@@ -45,10 +49,10 @@ async def test_a_damaged_journal_is_named_by_its_line_and_the_work_is_still_ther
     # Not a byte was written after a line that nobody can trust.
     assert journal.read_bytes() == damaged
     # The ways forward that the refusal names.
-    numbered = [line.split()[0] for line in usermode("log", "last").stdout.splitlines() if line[:5].strip()]
+    numbered = [line.split()[0] for line in looks("log", "last").stdout.splitlines() if line[:5].strip()]
     assert numbered == ["1", "2", "3"]
-    assert "made" in usermode("diff", "last").stdout
-    assert usermode("apply", "last").returncode == 0
+    assert "made" in looks("diff", "last").stdout
+    assert looks("apply", "last").returncode == 0
     assert (tmp_path / "workspace" / "made").read_text() == "made\n"
     # And whole again, it goes on.
     journal.write_bytes(good)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from cli_user import CliUser
+from in_process import usermode_here
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from harness.cli import app
 from sandbox.workspace.quota import exact_unavailable
@@ -174,12 +172,11 @@ def registered() -> set[str]:
     return names
 
 
-def in_process(user: CliUser, argv: list[str]) -> None:
+def in_process(user: CliUser, *argv: str) -> int:
     """As `user.usermode`, without the price of an interpreter for each of a hundred commands."""
-    with mock.patch.dict(os.environ, user.environ, clear=True), contextlib.chdir(user.project):
-        done = CliRunner().invoke(app, argv)
-    assert done.exception is None or isinstance(done.exception, SystemExit), (argv, done.exception)
-    assert done.exit_code in range(8), (argv, done.output)
+    done = usermode_here(*argv, cwd=user.project, environ=user.environ)
+    assert done.returncode in range(8), (argv, done.stdout, done.stderr)
+    return done.returncode
 
 
 def test_no_command_is_forgotten_here():
@@ -200,7 +197,7 @@ def test_no_command_opens_a_repository_of_the_guests(tmp_path: Path, canaries: P
     def every_command() -> None:
         for name in sorted(registered()):
             for more in ARGV[name]:
-                in_process(user, [*name.split(), *more])
+                in_process(user, *name.split(), *more)
                 assert list(canaries.iterdir()) == [], [name, *more]
 
     every_command()
@@ -208,10 +205,9 @@ def test_no_command_opens_a_repository_of_the_guests(tmp_path: Path, canaries: P
     assert (user.project / "plain.txt").exists()
     assert not any(path.name.lower().startswith(".git") for path in user.project.iterdir())
     # Asked for by name, it crosses; that is still no reason to open it, nor is a session that copies it.
-    user.usermode(
-        "apply", "last", ".git", ".gitattributes", "nested", "linked", "custom", ".gitmodules", "--executable"
-    )
-    user.usermode("apply", "--executable", "--force")
+    named = (".git", ".gitattributes", "nested", "linked", "custom", ".gitmodules")
+    in_process(user, "apply", "last", *named, "--executable")
+    in_process(user, "apply", "--executable", "--force")
     assert (user.project / ".gitattributes").exists()
     assert "path = included" in (user.project / ".git" / "config").read_text()
     every_command()
@@ -220,7 +216,7 @@ def test_no_command_opens_a_repository_of_the_guests(tmp_path: Path, canaries: P
         os.chown(path, 1000 if os.geteuid() == 0 else -1, -1, follow_symlinks=False)
     for mode in modes:
         user.session({"command": "echo again >> tracked"}, workspace_mode=mode)
-        user.usermode("diff", "--stat")
-        user.usermode("apply", "--force")
-        assert user.usermode("discard", "last").returncode == 0
+        in_process(user, "diff", "--stat")
+        in_process(user, "apply", "--force")
+        assert in_process(user, "discard", "last") == 0
         assert list(canaries.iterdir()) == [], mode
