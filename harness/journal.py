@@ -7,26 +7,27 @@ that it did. A write cut short leaves a torn tail, which the next `open` cuts of
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 from harness.errors import JournalError
 from harness.events import CallOutcome, Entry, SessionEnded
 from harness.lock import failure, take_lock
 from harness.reading import Scan, Verdict, read, verify
-from harness.record import FILE, MAX_LINE, Head, Record, encode
+from harness.record import FILE, MAX_LINE, Draft, Head, Record, drafted, encode
 from harness.redact import Redactor, host_secrets
 from harness.reserve import Reserve
+from harness.worker import Worker
 
-T = TypeVar("T")
+BATCH = 64
+"""Records that are read before they are told."""
 
 LAST = (CallOutcome, SessionEnded)
 """What has happened already, and is written on a full disk as long as the reserve holds."""
@@ -42,6 +43,16 @@ class Torn:
     """Bytes."""
     kept: Path
     """Where they were put."""
+
+
+class _Lines(NamedTuple):
+    """What is written with one flush."""
+
+    after: Head
+    drafts: Sequence[Draft]
+    data: bytes
+    records: list[Record]
+    head: Head
 
 
 class Journal:
@@ -61,7 +72,7 @@ class Journal:
         self._refusal: JournalError | None = None
         self._reserve = Reserve(directory)
         # One thread, so that appends reach the disk in the order they were asked for.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._worker = Worker("journal")
 
     @classmethod
     def create(cls, directory: Path, *, redactor: Redactor | None = None) -> Journal:
@@ -111,8 +122,11 @@ class Journal:
         with journal._closed_on_error():
             scan = Scan()
             with os.fdopen(os.dup(fd), "rb") as file:
-                for record in scan.records(file):
-                    told(record)
+                records = scan.records(file)
+                # Some at a time: decoding by itself and folding by itself each stay in the processor's cache.
+                while batch := list(islice(records, BATCH)):
+                    for record in batch:
+                        told(record)
             scan.raise_if_bad(directory, _still(directory.name))
             journal._reserve.set_aside()
             journal.head, journal._size = scan.head, scan.size
@@ -138,36 +152,32 @@ class Journal:
         """
         if self._fd < 0:
             raise JournalError("the journal is closed", code="closed")
-        return await _ended(self._worker.submit(self._write, list(entries)), told)
+        # Here and not in the thread, whose processor would have to fetch all of it.
+        lines = _lines(self.head, [drafted(self.redactor.plain(entry)) for entry in entries])
+        # Cancelled, it loses a failure; the next append tells it, and a failed write leaves nothing behind.
+        return await self._worker.do(partial(self._write, lines), told)
 
     def close(self) -> None:
         """Finish what is being written and release the session. Idempotent."""
-        self._worker.shutdown(wait=True)
+        self._worker.close()
         if self._fd >= 0:
             self._reserve.release()
             os.close(self._fd)
             os.close(self._lock)
             self._fd = self._lock = -1
 
-    def _write(self, entries: list[Entry]) -> list[Record]:
+    def _write(self, lines: _Lines) -> list[Record]:
         if self._refusal is not None:
             raise JournalError(str(self._refusal), code=self._refusal.code)
-        last = all(isinstance(entry, LAST) for entry in entries)
+        last = all(isinstance(draft.entry, LAST) for draft in lines.drafts)
         if self._reserve.spent and not last:
             raise failure(self.directory, OSError(errno.ENOSPC, ""))
-        head, lines, records = self.head, [], []
-        for entry in entries:
-            # Nothing is written that could not be read back.
-            line, record = encode(head, self.redactor.plain(entry))
-            if len(line) > MAX_LINE:
-                raise JournalError(f"an entry of {len(line)} bytes is beyond {MAX_LINE}", code="too_large")
-            head = Head(record.seq, record.hash)
-            lines.append(line)
-            records.append(record)
-        data = b"".join(lines)
-        self._commit(data, last=last)
-        self.head, self._size = head, self._size + len(data)
-        return records
+        if lines.after != self.head:
+            # Others were still on their way when these were made.
+            lines = _lines(self.head, lines.drafts)
+        self._commit(lines.data, last=last)
+        self.head, self._size = lines.head, self._size + len(lines.data)
+        return lines.records
 
     def _commit(self, data: bytes, *, last: bool) -> None:
         try:
@@ -221,45 +231,24 @@ class Journal:
             raise
 
 
+def _lines(after: Head, drafts: Sequence[Draft]) -> _Lines:
+    head, lines, records = after, [], []
+    for draft in drafts:
+        line, record = encode(head, draft)
+        if len(line) > MAX_LINE:
+            raise JournalError(f"an entry of {len(line)} bytes is beyond {MAX_LINE}", code="too_large")
+        head = Head(record.seq, record.hash)
+        lines.append(line)
+        records.append(record)
+    return _Lines(after, drafts, b"".join(lines), records, head)
+
+
 def _still(session: str) -> str:
     """What a session is good for whose journal cannot be gone on with."""
     return (
         f"nothing is written after a line that cannot be trusted. `usermode log {session}` shows what is "
         f"good before it; `usermode diff {session}` and `apply` still have the session's work"
     )
-
-
-async def _ended(job: Future[T], told: Callable[[T], object]) -> T:
-    """What became of a job of another thread, after `told` was told. Cancelled, it still waits for the end,
-    and is cancelled then.
-
-    A shielded `run_in_executor` does the same, with twice as many futures and rounds of the loop.
-    """
-    loop = asyncio.get_running_loop()
-    cancelled: asyncio.CancelledError | None = None
-    while not job.done():
-        waiter = loop.create_future()
-        job.add_done_callback(partial(_wake, loop, waiter))
-        try:
-            await waiter
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    if job.exception() is None:
-        told(job.result())
-    if cancelled is not None:
-        # A failure is told by the next append; a failed write leaves nothing behind.
-        raise cancelled
-    return job.result()
-
-
-def _wake(loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None], job: Future[T]) -> None:
-    with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
-        loop.call_soon_threadsafe(_set, waiter)
-
-
-def _set(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any
+import time
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from harness.errors import JournalError
 from harness.events import ENTRY, VERSION, Entry
@@ -27,11 +28,9 @@ MAX_LINE = 32 << 20
 
 _HASH = b',"hash":"'
 _TAIL = len(_HASH) + 64 + len(b'"}')
-_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One entry as it stands in the journal, redacted."""
 
     seq: int
@@ -41,8 +40,14 @@ class Record:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Draft(NamedTuple):
+    """An entry as it will stand in the journal, redacted, before it has its place there."""
+
+    entry: Entry
+    json: bytes
+
+
+class Head(NamedTuple):
     """Where a journal ends: what the next line must follow."""
 
     seq: int = 0
@@ -62,31 +67,34 @@ class _Line(Value):
     v: int
     seq: int
     ts: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
-    prev: _Digest
+    prev: str
     entry: Annotated[Entry, Field(discriminator="kind")]
-    hash: _Digest
+    hash: str
 
 
-_LINE = TypeAdapter(_Line)
-# Made once: it costs as much as encoding an entry. A plain value is a tree, so nothing circles in it.
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+_LINE = TypeAdapter(_Line).validator
 
 
-def encode(after: Head, entry: Any, now: datetime | None = None) -> tuple[bytes, Record]:
-    """The line, newline included, of a plain entry (`Redactor.plain`), and the record `decode` makes of it.
-
-    BadLine when it is not an entry: the line could not be read back.
+def drafted(entry: Any) -> Draft:
+    """A plain entry (`Redactor.plain`), checked and encoded. BadLine when it is none: nothing is written that
+    could not be read back.
     """
     try:
         # Of plain JSON values; checked as such they need not be parsed out of the line again.
-        checked = ENTRY.validate_python(entry)
+        checked = ENTRY.validator.validate_python(entry)
     except ValidationError as exc:
         raise _not_an_entry(exc) from None
-    seq, ts = after.seq + 1, _timestamp(now or datetime.now(UTC))
-    line = {"v": VERSION, "seq": seq, "ts": ts, "prev": after.hash, "entry": entry}
-    body = _JSON.encode(line).encode()[:-1]
+    # A plain value holds nothing that has no JSON, so nothing is put in its place here.
+    return Draft(checked, to_json(entry))
+
+
+def encode(after: Head, draft: Draft) -> tuple[bytes, Record]:
+    """The line, newline included, and the record `decode` makes of it."""
+    seq, ts = after.seq + 1, _timestamp(time.time_ns() // 1000)
+    begin = f'{{"v":{VERSION},"seq":{seq},"ts":"{ts}","prev":"{after.hash}","entry":'
+    body = begin.encode() + draft.json
     digest = hashlib.sha256(body).hexdigest()
-    return body + _HASH + digest.encode() + b'"}\n', Record(seq, ts, checked, digest)
+    return body + _HASH + digest.encode() + b'"}\n', Record(seq, ts, draft.entry, digest)
 
 
 def decode(line: bytes, after: Head | None) -> Record:
@@ -135,5 +143,11 @@ def _version(version: int) -> JournalError:
     )
 
 
-def _timestamp(now: datetime) -> str:
-    return now.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+def _timestamp(microseconds: int) -> str:
+    second, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(second)}.{rest:06}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(since_epoch: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since_epoch))

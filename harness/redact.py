@@ -9,6 +9,7 @@ never in the container.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -37,6 +38,16 @@ _CREDENTIAL_NAME = re.compile(
 )
 
 _HINTS = tuple((hint, shape) for shape in SHAPES for hint in shape.hints)
+_MARKS = "-", "_"
+"""Most hints have one of these, and to look for a single character costs next to nothing."""
+_HINTS_OF = {
+    present: [
+        (hint, shape)
+        for hint, shape in _HINTS
+        if all(there or mark not in hint for mark, there in zip(_MARKS, present, strict=True))
+    ]
+    for present in itertools.product((False, True), repeat=len(_MARKS))
+}
 
 Json = Any
 
@@ -126,8 +137,10 @@ def _model(value: BaseModel, depth: int, text: Redaction, verbatim: Redaction) -
     out: dict[str, Json] = {}
     for name, treatment in _fields(type(value)):
         item = getattr(value, name)
-        if treatment != "closed":
-            item = _plain(item, depth, verbatim if treatment == "verbatim" else text, verbatim)
+        if treatment != "closed" and item is not None:
+            redaction = verbatim if treatment == "verbatim" else text
+            # Most fields are text.
+            item = redaction(item) if type(item) is str else _plain(item, depth, redaction, verbatim)
         out[name] = item
     return out
 
@@ -190,7 +203,7 @@ class StreamRedactor:
 
 
 def _shapes_replaced(text: str) -> str:
-    for hint, shape in _HINTS:
+    for hint, shape in _HINTS_OF["-" in text, "_" in text]:
         if hint in text:
             text = shape.pattern.sub(shape.replacement, text)
     return text

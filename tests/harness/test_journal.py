@@ -30,7 +30,7 @@ from harness.events import (
 )
 from harness.journal import Journal, read, verify
 from harness.messages import Call, Message, Result, Text, Thinking, Usage
-from harness.record import FILE, GENESIS, BadLine, Head, decode, encode
+from harness.record import FILE, GENESIS, BadLine, Head, decode, drafted, encode
 from harness.redact import Redactor
 
 PLAIN = Redactor()
@@ -359,7 +359,7 @@ ENTRIES = st.one_of(
 
 @given(ENTRIES)
 def test_whatever_is_written_is_read_back_as_append_said(entry):
-    line, record = encode(Head(), PLAIN.plain(entry))
+    line, record = encode(Head(), drafted(PLAIN.plain(entry)))
     assert line.count(b"\n") == 1
     assert json.loads(line)["entry"]["kind"] == entry.kind
     # By their spelling, in which NaN equals itself.
