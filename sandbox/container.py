@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,20 +15,19 @@ from sandbox.calls import Call
 from sandbox.channel import Channel, Fault, errno_to_exception
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.files import Files
-from sandbox.frames import Living, Request, Spawn, SpawnFlag, decode_calls
-from sandbox.hardening import WORKSPACE
+from sandbox.frames import Living, Request, decode_calls
 from sandbox.posture.check import Posture
-from sandbox.protocol import Chunk, Command, Completed, Connection, FileStat, Gatekeeper, Progress
+from sandbox.process import DockerProcess
+from sandbox.protocol import Command, Completed, Connection, FileStat, Gatekeeper, Progress
 from sandbox.rootexec import RootCommands
+from sandbox.spawning import STDIN_INLINE, encoded, number_of, spawn_of
 from sandbox.streams import Streams
 from sandbox.workspace.copyin import CopyReport
 
-STDIN_INLINE = 32_768
 ROOT_ENVIRONMENT = {"HOME": "/root", "PYTHONPYCACHEPREFIX": "/root/.cache/python"}
 """Root reads nothing from where the sandbox user can write it."""
 ROOT_STDIN = 65_536
 """All of a root command's standard input; it goes with the command itself."""
-_CALL_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 LEASE_DETACHED_S = 24 * 3600.0
 
 
@@ -60,7 +58,7 @@ class DockerSandbox:
     def __post_init__(self) -> None:
         self._files = Files(self.channel, self.policy.limits.file_bytes)
         self._streams = Streams(self.channel)
-        self._environment = {name: _bytes(f"{name}={value}") for name, value in self.environment.items()}
+        self._environment = {name: encoded(f"{name}={value}") for name, value in self.environment.items()}
 
     # --- commands ---
 
@@ -89,9 +87,9 @@ class DockerSandbox:
         if command.tty is not None or command.stdin is None or len(command.stdin) > ROOT_STDIN:
             raise ValueError(f"a root command has no terminal, and at most {ROOT_STDIN} bytes of input")
         asked = replace(command, user=None, stdin=b"", env={**ROOT_ENVIRONMENT, **command.env})
-        spawn = replace(self._request(asked, carried=False), stdin=command.stdin)
+        spawn = replace(spawn_of(asked, self.policy, self._environment), stdin=command.stdin)
         call_id = command.call_id or f"{secrets.randbits(64) | 1 << 63:016x}"
-        _number(call_id)
+        number_of(call_id)
         return await self.root.run(call_id, spawn, self.policy.container)
 
     async def start(self, command: Command) -> str:
@@ -129,7 +127,7 @@ class DockerSandbox:
     async def kill(self, call_id: str) -> None:
         if self.root is not None and self.root.end(call_id):
             return
-        self.channel.send(Request.KILL, _number(call_id), aux=1)
+        self.channel.send(Request.KILL, number_of(call_id), aux=1)
 
     async def jobs(self) -> Mapping[str, int]:
         known = decode_calls(await self.channel.ask(Request.CALLS))
@@ -140,7 +138,7 @@ class DockerSandbox:
         call = self._begin(command, carried=True)
         feeding = await self._feed(call, command)
         try:
-            yield DockerProcess(call, self)
+            yield DockerProcess(call, self._finish)
         finally:
             if feeding is not None:
                 feeding.cancel()
@@ -166,18 +164,18 @@ class DockerSandbox:
 
     def _job(self, call_id: str) -> Call:
         """A waiter for a call whose result was returned, or that another host began."""
-        call = Call(self.channel, _number(call_id))
+        call = Call(self.channel, number_of(call_id))
         self.channel.listen(call.number, call)
         return call
 
     def _begin(self, command: Command, *, carried: bool = False) -> Call:
         self._standing()
         random = f"{secrets.randbits(64) | 1 << 63:016x}"
-        number = _number(random if command.call_id is None else command.call_id)
+        number = number_of(random if command.call_id is None else command.call_id)
         known = self.calls.get(f"{number:016x}")
         if known is not None:
             return known
-        spawn = self._request(command, carried=carried)
+        spawn = spawn_of(command, self.policy, self._environment, carried=carried)
         frames = spawn.encode(self.channel.epoch, number)
         call = Call(self.channel, number, carried)
         call.given(len(spawn.stdin))
@@ -186,50 +184,6 @@ class DockerSandbox:
         self.calls[call.call_id] = call
         self.limits_of[call.call_id] = command.output_bytes
         return call
-
-    def _request(self, command: Command, *, carried: bool) -> Spawn:
-        limits = self.policy.limits
-        own = "root" if self.policy.container.user == "root" else "sandbox"
-        if command.user not in (None, own):
-            raise SandboxRefused(
-                f"commands of this sandbox run as {own!r}; its policy does not give {command.user!r}"
-            )
-        if command.tty is None and not 2 <= command.output_bytes <= 16 << 20:
-            raise ValueError("output_bytes is between 2 and 16 MiB")
-        timeout_s = limits.command_s if command.timeout_s is None else command.timeout_s
-        if not 0 < timeout_s <= 7 * 86_400:
-            raise ValueError("timeout_s is above 0 and at most a week")
-        environment = self._environment
-        if command.env:
-            if any("=" in name or not name for name in command.env):
-                raise ValueError("an environment variable has a name, without `=`")
-            given = {name: _bytes(f"{name}={value}") for name, value in command.env.items()}
-            environment = {**environment, **given}
-        flags = SpawnFlag.CARRY if carried else 0
-        inline = b""
-        rows, columns = command.tty or (0, 0)
-        if command.tty is not None:
-            flags |= SpawnFlag.TTY
-            if "TERM" not in command.env:
-                environment = {**environment, "TERM": b"TERM=xterm-256color"}
-        if command.stdin is None or len(command.stdin) > STDIN_INLINE:
-            flags |= SpawnFlag.STDIN
-        else:
-            inline = command.stdin
-            flags |= SpawnFlag.STDIN_EOF
-        return Spawn(
-            argv=[word.encode("utf-8", "surrogateescape") for word in command.argv],
-            cwd=_absolute(command.cwd or WORKSPACE),
-            env=list(environment.values()),
-            flags=flags,
-            timeout_ms=max(1, round(timeout_s * 1000)),
-            grace_ms=round(limits.grace_s * 1000),
-            output_bytes=max(2, command.output_bytes),
-            spill_bytes=limits.spill_bytes,
-            rows=rows,
-            columns=columns,
-            stdin=inline,
-        )
 
     async def _feed(self, call: Call, command: Command) -> asyncio.Task[None] | None:
         """The part of standard input that did not fit into the request, beside whatever else goes on."""
@@ -274,7 +228,7 @@ class DockerSandbox:
             self.root.end_all(disk_exceeded=True)
         with contextlib.suppress(SandboxGone):
             for call_id in await self.jobs():
-                self.channel.send(Request.KILL, _number(call_id))
+                self.channel.send(Request.KILL, number_of(call_id))
 
     # --- connections ---
 
@@ -284,7 +238,7 @@ class DockerSandbox:
             await self.write_file(path, content, parents=True)
         await self.listen(gate.port, gate.serve)
         for name, value in gate.environment.items():
-            self._environment[name] = _bytes(f"{name}={value}")
+            self._environment[name] = encoded(f"{name}={value}")
 
     async def listen(self, port: int, serve: Callable[[Connection], Awaitable[None]]) -> None:
         self._standing()
@@ -360,63 +314,6 @@ class DockerSandbox:
             await asyncio.shield(self.ended())
 
 
-@dataclass(eq=False)
-class DockerProcess:
-    """A carried call; see `protocol.Process`."""
-
-    call: Call
-    box: DockerSandbox
-
-    @property
-    def call_id(self) -> str:
-        return self.call.call_id
-
-    async def send(self, data: bytes) -> None:
-        await self.call.send(data)
-
-    async def close_stdin(self) -> None:
-        await self.call.send(b"", close=True)
-
-    def __aiter__(self) -> AsyncIterator[Chunk]:
-        return self.call.chunks()
-
-    async def wait(self) -> Completed:
-        await self.call.wait_discarding()
-        completed = await self.box._finish(self.call)
-        return replace(completed, stdout=b"", stderr=b"")
-
-    async def signal(self, number: int) -> None:
-        if not 1 <= number <= 64:
-            raise ValueError("a signal is a number from 1 to 64")
-        self.call.channel.send(Request.SIGNAL, self.call.number, aux=number)
-
-    async def kill(self) -> None:
-        self.call.kill(cancel=True)
-
-    async def resize(self, rows: int, columns: int) -> None:
-        payload = rows.to_bytes(2, "little") + columns.to_bytes(2, "little")
-        self.call.channel.send(Request.RESIZE, self.call.number, payload)
-
-
 async def _pour(call: Call, data: bytes) -> None:
     with contextlib.suppress(BrokenPipeError, SandboxGone):  # a command may end without reading it all
         await call.send(data, close=True)
-
-
-def _number(call_id: str) -> int:
-    if not _CALL_ID.fullmatch(call_id):
-        raise ValueError(f"a call id is 16 lower-case hex digits, not {call_id!r}")
-    number = int(call_id, 16)
-    if number < 1 << 32:
-        raise ValueError("a call id is at least 2**32: lower numbers are the wire's own")
-    return number
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _absolute(path: str) -> bytes:
-    if not path.startswith("/"):
-        raise ValueError(f"{path!r} is not an absolute path inside the sandbox")
-    return _bytes(path)

@@ -17,7 +17,7 @@ BELOW = {
 }
 """What of this project each package may import. `images` is data and in nobody's set."""
 HOMES = {
-    "docker": ["sandbox/engine.py"],
+    "docker": ["sandbox/engine/*.py"],
     "rich": ["harness/console.py"],
     "prompt_toolkit": ["harness/editor.py"],
     "typer": ["harness/cli/*.py"],

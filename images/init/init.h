@@ -2,8 +2,13 @@
  *
  * main.c   the poll loop and the table of requests
  * wire.c   frames in and out, resynchronisation
- * call.c   commands: their table, time limits, results
- * spawn.c  starting one: what was asked, its streams
+ * base.c   the clock, and memory that stays out of children
+ * call.c   commands: what is asked of them, their results
+ * table.c  which there are, and which there were
+ * input.c  what goes to their standard input
+ * ending.c time limits, and ending all that a command has started
+ * command.c  what was asked to run, and becoming it
+ * spawn.c  starting one: its streams
  * supervisor.c  who starts it, and waits for it and all its descent
  * stream.c what a command writes: kept, spilled, counted, or carried with credit
  * proc.c   who descends from whom, and ending all of it
@@ -121,17 +126,19 @@ void stream_carry(struct stream *s, uint64_t id, uint8_t which);
 void stream_close(struct stream *s);
 
 /* call.c */
-void calls_init(void);
 void call_spawn(uint64_t id, const uint8_t *request, size_t length);
 void call_request(const struct header *h, const uint8_t *payload);
 void calls_list(uint64_t id, uint8_t type);
 void calls_reconnected(void);
-void call_child_ended(pid_t pid, int status);
 int calls_pollfds(struct pollfd *fds);
 void calls_serve(const struct pollfd *fds, int count);
-int64_t calls_tick(int64_t now);          /* deadlines and kills; milliseconds until the next, or -1 */
 void calls_report(void);
 int calls_roots(pid_t roots[MAX_CALLS], uint64_t ids[MAX_CALLS]);   /* their supervisors, 0 where nothing lives */
+
+/* ending.c */
+void calls_init(void);
+void call_child_ended(pid_t pid, int status);
+int64_t calls_tick(int64_t now);          /* deadlines and kills; milliseconds until the next, or -1 */
 long ooms(void);                          /* processes killed for memory so far */
 
 /* proc.c */
@@ -187,7 +194,7 @@ void sha256_init(struct sha256 *s);
 void sha256_update(struct sha256 *s, const uint8_t *data, size_t length);
 void sha256_final(struct sha256 *s, uint8_t digest[32]);
 
-/* main.c */
+/* base.c */
 void keep_out_of_children(void *memory, size_t size);   /* page-aligned; a fork neither copies nor shares it */
 #define PAGES __attribute__((aligned(4096)))
 

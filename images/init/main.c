@@ -5,31 +5,17 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static int64_t lease_ms = 60 * 1000, heard_at;   /* without a word from a host for this long, it is over */
 static uint8_t request[REQUEST_MAX];
 static size_t request_length;
 static uint64_t request_id;
-
-uint64_t now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
-int64_t now_ms(void) { return (int64_t)(now_us() / 1000); }
-
-void keep_out_of_children(void *memory, size_t size) {
-    if (madvise(memory, size & ~(size_t)4095, MADV_DONTFORK) < 0) {}   /* only slower */
-}
 
 static void take_lease(uint64_t ms) { lease_ms = ms > INT32_MAX ? INT32_MAX : (int64_t)ms; }
 

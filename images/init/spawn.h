@@ -29,11 +29,13 @@ struct farewell {
     struct result usage;   /* only the times and the memory */
 };
 
-/* spawn.c */
+/* command.c */
 bool spawn_parse(const uint8_t *request, size_t length, struct spawn_request *ask);
-int spawn(const struct spawn_request *ask, const uint8_t *request, size_t length, struct spawned *child);   /* 0 or errno */
 _Noreturn void become_command(const struct spawn_request *ask, const int fds[SPAWN_FDS]);
 void close_from(int first);
+
+/* spawn.c */
+int spawn(const struct spawn_request *ask, const uint8_t *request, size_t length, struct spawned *child);   /* 0 or errno */
 
 /* supervisor.c */
 void supervisors_init(void);

@@ -89,13 +89,13 @@ async def test_hostile_bytes_find_no_fault(dev: Sandbox) -> None:
 
 
 async def test_the_fuzzer_finds_a_fault_that_is_there(dev: Sandbox) -> None:
-    source = await dev.read_file("/tmp/src/spawn.c")
+    source = await dev.read_file("/tmp/src/command.c")
     check = (
         b"if (f.input_length > (size_t)(end - at) || f.input_length > STDIN_WINDOW || f.zero) return false;"
     )
     assert check in source
     await dev.write_file("/tmp/src/faulty.c", source.replace(check, b"if (f.zero) return false;"))
-    await built(dev, f"gcc {FLAGS} -I. -c -o spawn.o faulty.c")
+    await built(dev, f"gcc {FLAGS} -I. -c -o command.o faulty.c")
     await link_fuzzer(dev)
     done = await dev.run(Command(("/tmp/fuzz", "20", "7"), cwd="/"))
     assert done.exit_code == 99

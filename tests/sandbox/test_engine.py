@@ -14,8 +14,7 @@ from socketserver import ThreadingUnixStreamServer
 
 import pytest
 
-from sandbox import engine as engine_module
-from sandbox.engine import Engine
+from sandbox.engine import Engine, control, removal
 from sandbox.errors import EngineFailed, EngineMissing, ImageMissing, SandboxRefused
 from sandbox.reference import valid_reference
 
@@ -209,7 +208,7 @@ async def test_a_silent_engine_does_not_hold_the_caller(
         return 200, {}
 
     scripted.answers["json"] = sleep
-    monkeypatch.setattr(engine_module, "REQUEST_S", 0.3)
+    monkeypatch.setattr(control, "REQUEST_S", 0.3)
     with pytest.raises(EngineFailed, match=r"did not answer"):
         await engine._call(lambda client: client.inspect_container("x"), timeout_s=0.3)
     awake.set()
@@ -260,7 +259,7 @@ async def test_removing_what_is_gone_or_going_is_no_error(scripted: Scripted, en
 async def test_a_container_that_never_goes_is_the_engines_failure(
     scripted: Scripted, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "REMOVAL_S", 0.1)
+    monkeypatch.setattr(removal, "REMOVAL_S", 0.1)
     scripted.answers["json"] = (200, {"HostConfig": {"AutoRemove": True}, "State": {"Status": "removing"}})
     scripted.answers["going"] = (409, {"message": "removal of container going is already in progress"})
     with pytest.raises(EngineFailed, match="not removed"):

@@ -1,4 +1,4 @@
-"""The engine (Docker daemon): create, start, inspect and remove. The only module that imports docker.
+"""The engine (Docker daemon): create, start, inspect and remove.
 
 This is the control plane alone; nothing that happens inside a container goes through it. The SDK blocks
 and is not thread-safe, so it runs on a small pool of threads, a client each. Every request has a time limit.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,21 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sandbox.address import EngineAddress, address_of
-from sandbox.errors import EngineFailed, EngineMissing, ImageMissing, SandboxError, SandboxRefused
+from sandbox.address import EngineAddress
+from sandbox.engine.dial import dial
+from sandbox.engine.failures import translated
+from sandbox.engine.removal import inspected, remove
+from sandbox.errors import EngineFailed, ImageMissing, SandboxError
 from sandbox.reference import checked, split
 
 WORKERS = 4
 REQUEST_S = 60.0
 """One request of the control plane. Starting a container is the slowest, about 0.1 s on a quiet machine."""
-CONNECT_S = 10.0
 BUILD_S = 1800.0
-REMOVAL_S = 10.0
-"""How long a container that is being removed may take."""
-
-REMOTE = "the engine does not see this machine's files; remote engines are not supported yet"
-MISSING = "run `make engine`, or start the daemon, or add yourself to the group `docker`"
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 _ABOUT = (
@@ -75,7 +69,7 @@ class Engine:
 
         EngineMissing when none answers; the message says what to do.
         """
-        address, client = await asyncio.to_thread(_dial)
+        address, client = await asyncio.to_thread(dial, REQUEST_S)
         return cls(address, client)
 
     @property
@@ -152,7 +146,7 @@ class Engine:
 
         No error when it is gone or going already.
         """
-        await self._call(lambda client: _remove(client, container))
+        await self._call(lambda client: remove(client, container))
 
     async def ended(self, container: str, within_s: float) -> bool:
         """Whether a container that was told to end, and removes itself, is gone in time.
@@ -161,7 +155,7 @@ class Engine:
         engine's listing for good.
         """
         deadline = time.monotonic() + within_s
-        while await self._call(lambda client: _inspected(client, container)) is not None:
+        while await self._call(lambda client: inspected(client, container)) is not None:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.02)
@@ -169,7 +163,7 @@ class Engine:
 
     async def inspect(self, container: str) -> dict[str, Any]:
         """KeyError when there is no such container."""
-        found = await self._call(lambda client: _inspected(client, container))
+        found = await self._call(lambda client: inspected(client, container))
         if found is None:
             raise KeyError(container)
         return found
@@ -181,7 +175,7 @@ class Engine:
         def work(client: Any) -> list[dict[str, Any]]:
             listed = client.containers(all=True, filters={"label": wanted})
             # Docker 20.10 may go on listing a container that is removed; only then does inspecting it fail.
-            return [one for one in listed if one["State"] != "removing" or _inspected(client, one["Id"])]
+            return [one for one in listed if one["State"] != "removing" or inspected(client, one["Id"])]
 
         return await self._call(work)
 
@@ -307,7 +301,7 @@ class Engine:
             except SandboxError:
                 raise
             except Exception as error:
-                raise _translated(error, refusal=refusal, image=image, address=self.address) from error
+                raise translated(error, refusal=refusal, image=image, address=self.address) from error
 
         try:
             async with asyncio.timeout(timeout_s + 1):
@@ -323,141 +317,7 @@ class Engine:
         return client
 
 
-def _inspected(client: Any, container: str) -> dict[str, Any] | None:
-    from docker.errors import NotFound
-
-    try:
-        facts: dict[str, Any] = client.inspect_container(container)
-    except NotFound:
-        return None
-    return facts
-
-
-def _remove(client: Any, container: str) -> None:
-    """A container that removes itself is only killed and waited for: in Docker 20.10 a second removal at that
-    moment can leave it in the engine's listing for good.
-    """
-    from docker.errors import APIError
-
-    found = _inspected(client, container)
-    if found is None:
-        return
-    if found["HostConfig"]["AutoRemove"] and found["State"]["Status"] != "created":
-        with contextlib.suppress(APIError):
-            client.kill(container)
-        if _gone(client, container):
-            return
-    try:
-        client.remove_container(container, force=True, v=True)
-    except APIError as error:
-        if error.status_code not in (404, 409):
-            raise
-        if not _gone(client, container):
-            raise EngineFailed(f"container {container[:12]} is not removed after {REMOVAL_S:g} s") from error
-
-
-def _gone(client: Any, container: str) -> bool:
-    deadline = time.monotonic() + REMOVAL_S
-    while _inspected(client, container) is not None:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def _image_facts(facts: Mapping[str, Any]) -> ImageFacts:
     digests = facts.get("RepoDigests") or []
     digest = str(digests[0]).partition("@")[2] if digests else str(facts["Id"])
     return ImageFacts(id=str(facts["Id"]), digest=digest, config=facts.get("Config") or {})
-
-
-def _dial() -> tuple[EngineAddress, Callable[[], Any]]:
-    """Find the engine and agree on an API version with it. Blocking."""
-    import docker
-    from docker.constants import DEFAULT_DOCKER_API_VERSION
-    from docker.context import ContextAPI
-    from docker.utils import kwargs_from_env
-
-    address: EngineAddress | None = None
-    try:
-        asked = kwargs_from_env() if os.environ.get("DOCKER_HOST") else _current_context(ContextAPI)
-        url = docker.utils.parse_host(asked.get("base_url"), tls=bool(asked.get("tls")))
-        address = address_of(url, asked.get("tls"))
-
-        def client(version: str = "1.41") -> Any:
-            made = docker.APIClient(
-                base_url=url, tls=asked.get("tls") or False, version=version, timeout=REQUEST_S
-            )
-            # A local socket has no proxy, and looking for one in the environment costs time in every request.
-            made.trust_env = address is not None and address.scheme != "unix"
-            return made
-
-        _reach(address)
-        first = client()
-        try:
-            answer = first.get(f"{first.base_url}/_ping", timeout=CONNECT_S)
-            answer.raise_for_status()
-        finally:
-            first.close()
-    except EngineMissing:
-        raise
-    except Exception as error:
-        raise _translated(error, refusal=False, image="", address=address) from error
-    spoken = str(answer.headers.get("Api-Version", ""))
-    if not re.fullmatch(r"1\.\d{2,3}", spoken) or _minor(spoken) < 41:
-        raise EngineMissing(
-            f"what answers at {url} speaks Docker API {spoken or 'unknown'}; 1.41 (Docker 20.10) is needed"
-        )
-    version = min(spoken, str(DEFAULT_DOCKER_API_VERSION), key=_minor)
-    return address, lambda: client(version)
-
-
-def _reach(address: EngineAddress) -> None:
-    """Fail where nothing listens before the SDK does, which leaves its socket behind then."""
-    if address.scheme == "unix":
-        with socket.socket(socket.AF_UNIX) as peer:
-            peer.settimeout(CONNECT_S)
-            peer.connect(address.path)
-
-
-def _current_context(contexts: Any) -> dict[str, Any]:
-    """The SDK would quietly take the local engine for a context that does not exist."""
-    name = os.environ.get("DOCKER_CONTEXT") or None
-    if contexts.get_context(name) is None:
-        raise EngineMissing(
-            f"the docker context {name or 'in use'!r} does not exist: see `docker context ls`"
-        )
-    return dict(contexts.kwargs_from_context(name))
-
-
-def _minor(version: str) -> int:
-    return int(version.partition(".")[2])
-
-
-def _translated(
-    error: Exception, *, refusal: bool, image: str, address: EngineAddress | None
-) -> SandboxError:
-    """The SDK's and the HTTP library's exceptions in our tree, each in one line."""
-    from docker.errors import APIError, DockerException, ImageNotFound
-    from requests.exceptions import ConnectionError as Unreachable
-    from requests.exceptions import RequestException, Timeout
-
-    if isinstance(error, ImageNotFound) and image:
-        return ImageMissing(image)
-    if isinstance(error, APIError):
-        sentence = " ".join(str(error.explanation or error).split())
-        if "bind source path does not exist" in sentence:
-            return SandboxRefused(f"{REMOTE} ({sentence})")
-        if refusal and error.status_code in (400, 403, 404, 500, 501):
-            return SandboxRefused(f"the engine refused the container: {sentence}")
-        return EngineFailed(f"the engine answered {error.status_code}: {sentence}")
-    if isinstance(error, Timeout):
-        return EngineFailed("the engine did not answer in time")
-    where = (address.path or f"{address.host}:{address.port}") if address else "the usual socket"
-    if isinstance(error, Unreachable | ConnectionError | PermissionError | FileNotFoundError):
-        return EngineMissing(f"no Docker engine answers at {where}: {MISSING}")
-    if address is None:
-        return EngineMissing(f"no Docker engine can be found: {' '.join(str(error).split())}")
-    if isinstance(error, DockerException | RequestException | OSError | ValueError):
-        return EngineFailed(f"talking to the engine at {where} failed: {' '.join(str(error).split())}")
-    raise error
