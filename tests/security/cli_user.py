@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from in_process import usermode_here
+
 from harness.events import CallOutcome
 from harness.reading import read
 from sandbox.cache import cache_dir
@@ -42,6 +44,10 @@ class CliUser:
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    def looks(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """As `usermode`, without a process of its own: at what a real one left."""
+        return usermode_here(*argv, cwd=self.project, environ=self.environ)
 
     def session(
         self, *calls: dict[str, Any], policy: str = "strict", workspace_mode: str | None = None

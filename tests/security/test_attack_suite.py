@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from in_process import usermode_here
 
 from policies import load
 from sandbox import SandboxSpec
@@ -139,7 +141,7 @@ def test_the_command_says_it_in_a_table_and_in_json():
 
 @pytest.mark.parametrize("words", [["--only", "Z99"], ["--baseline", "podman"], ["--runtime", "kata"]])
 def test_what_cannot_be_tried_is_said_at_once(words: list[str]):
-    said = usermode("attack", *words)
+    said = usermode_here("attack", *words, cwd=ROOT, environ=os.environ)
     assert said.returncode == 2
     assert words[1] in said.stderr
 

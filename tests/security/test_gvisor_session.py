@@ -69,7 +69,7 @@ def test_the_whole_path_works_on_gvisor_with_its_way_out(tmp_path: Path, upstrea
     assert [entry.decision for entry in entries if isinstance(entry, EgressDecided)] == ["allow"]
     assert (more.error, "gVisor" in more.content) == ("bad_arguments", True)
     assert "canary-in-a-query" in seen.content
-    assert "+import http.client" in user.usermode("diff", "last").stdout
+    assert "+import http.client" in user.looks("diff", "last").stdout
     # The same policy on the other runtime is refused, and nothing begins.
     refused = user.usermode(
         "run", "x", "--runtime", "runc", "--policy", str(policy), "--model", f"scripted:{user.script}"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from cli_user import CliUser
-from in_process import usermode_here
 from typer.main import get_command
 
 from harness.cli import app
@@ -174,7 +173,7 @@ def registered() -> set[str]:
 
 def in_process(user: CliUser, *argv: str) -> int:
     """As `user.usermode`, without the price of an interpreter for each of a hundred commands."""
-    done = usermode_here(*argv, cwd=user.project, environ=user.environ)
+    done = user.looks(*argv)
     assert done.returncode in range(8), (argv, done.stdout, done.stderr)
     return done.returncode
 

@@ -88,8 +88,8 @@ def test_any_bytes_become_a_journal_that_can_be_read(user: CliUser):  # B07
         json.loads(line.decode("utf-8", errors="strict")).items()
         json.dumps(json.loads(line), ensure_ascii=False).encode("utf-8", errors="strict")
     for command in (["verify"], ["log"], *(["show", "last", str(number)] for number in (3, 5, 7))):
-        assert user.usermode(*command).returncode == 0
-    for line in user.usermode("log", "--json").stdout.splitlines():
+        assert user.looks(*command).returncode == 0
+    for line in user.looks("log", "--json").stdout.splitlines():
         json.loads(line)
 
 
@@ -110,7 +110,7 @@ def test_a_projects_policy_opens_nothing(user: CliUser):  # C16
         "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"
     )
     (loosened,) = user.session({"command": probe})
-    notices = user.usermode("log", "--json").stdout
+    notices = user.looks("log", "--json").stdout
     (user.project / ".usermode.toml").unlink()
     (plain,) = user.session({"command": probe})
     assert loosened.result.content == plain.result.content

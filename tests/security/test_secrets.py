@@ -129,7 +129,7 @@ def test_a_secret_that_is_printed_reaches_no_journal_no_events_and_no_screen(
         assert stat.S_IMODE((session / "journal.jsonl").stat().st_mode) == 0o600
         assert stat.S_IMODE(session.stat().st_mode) == 0o700
     for shown in (("log",), ("show", "last", "5"), ("ps", "--json"), ("verify",)):
-        assert found(user.usermode(*shown).stdout) == []
+        assert found(user.looks(*shown).stdout) == []
 
 
 def test_a_terminal_shows_no_secret_either(user: CliUser, tmp_path: Path):  # S05

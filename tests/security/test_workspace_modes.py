@@ -230,8 +230,8 @@ def test_the_command_line_says_which_mode_a_session_has(tmp_path: Path):
     assert CANARY in done.result.content
     assert (user.project / "direct").read_text() == "hi\n"
     for argv in (["diff"], ["apply"], ["discard", "last"]):
-        told = user.usermode(*argv)
+        told = user.looks(*argv)
         assert told.returncode == 2
         assert "made directly" in told.stderr
     assert (user.project / "direct").exists()
-    assert "WORKS ON YOUR DIRECTORY ITSELF" in user.usermode("log").stdout
+    assert "WORKS ON YOUR DIRECTORY ITSELF" in user.looks("log").stdout
