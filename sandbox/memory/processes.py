@@ -143,6 +143,10 @@ class System:
     def of_group(self, group: int) -> Iterator[GuestProcess]:
         return (process for process in tuple(self.processes.values()) if process.group == group)
 
+    def signal_group(self, group: int, number: int) -> None:
+        for process in self.of_group(group):
+            process.deliver(number)
+
     def start(
         self,
         body: Callable[[GuestProcess], Awaitable[int]],

@@ -58,7 +58,7 @@ async def test_an_execution_id_is_recorded_and_the_sandbox_runs_under_it(make_se
     with pytest.raises(KeyError):
         # Known to the sandbox, and released once its outcome was recorded.
         await run.box.result(ids[0])
-    assert set(ids) <= set(run.box._calls)
+    assert set(ids) <= set(run.box._calls.by_id)
 
 
 async def test_the_sandbox_keeps_a_result_until_it_is_recorded(make_session):
