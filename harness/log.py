@@ -17,6 +17,7 @@ from harness.visible import visible
 
 PS_HEADER = ("SESSION", "STATUS", "STARTED", "TURNS", "CHANGES", "MODEL", "TASK")
 _TASK_CHARS = 60
+_MODEL_CHARS = 30
 
 
 def ps_rows(rows: Iterable[SessionRow], now: datetime) -> Iterator[tuple[str, ...]]:
@@ -28,10 +29,16 @@ def ps_rows(rows: Iterable[SessionRow], now: datetime) -> Iterator[tuple[str, ..
             _ago(row.started, now),
             str(row.turns) if row.started else "-",
             "-" if row.changes is None else str(row.changes),
-            bounded(row.model, 40) or "-",
+            _short(row.model) or "-",
             bounded(row.note or row.task, _TASK_CHARS) + (f" (child of {row.parent})" if row.parent else "")
             or ("(chat)" if row.model else "-"),
         )
+
+
+def _short(model: str) -> str:
+    """Its provider, and the end of its name: of a script's path that is what tells it from others."""
+    shown = bounded(model)
+    return shown if len(shown) <= _MODEL_CHARS else f"{shown[:12]}…{shown[13 - _MODEL_CHARS :]}"
 
 
 def log_lines(records: Iterable[Record]) -> Iterator[str]:

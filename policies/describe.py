@@ -15,7 +15,8 @@ def describe(policy: Policy) -> str:
         if isinstance(table, BaseModel):
             lines += ["", name]
             width = max(len(field) for field, _ in table)
-            lines += [f"  {field:<{width}}  {_value(value)}" for field, value in table]
+            unset = "no limit" if name == "limits" else "none"
+            lines += [f"  {field:<{width}}  {_value(value, unset)}" for field, value in table]
     lines += ["", "rules (deny beats ask beats allow, whatever the order)"]
     lines += [line for number, rule in enumerate(policy.rules, 1) for line in _rule(number, rule)]
     lines.append(f"  otherwise: {policy.unmatched}")
@@ -26,9 +27,11 @@ def _rule(number: int, rule: Rule) -> list[str]:
     return [f"  {describe_rule(number, rule)}", f"    {rule.reason}"]
 
 
-def _value(value: object) -> str:
+def _value(value: object, unset: str = "none") -> str:
     if value is None:
-        return "no limit"
+        return unset
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{name} {_value(one)}" for name, one in value if one is not None) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

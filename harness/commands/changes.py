@@ -41,7 +41,7 @@ def diff(reference: str, paths: list[str] | None, *, stat: bool = False, json: b
         say_stat(directory, review)
         return 0
     if not review.changes:
-        say("nothing changed")
+        say("nothing changed" if not paths else f"nothing changed in {', '.join(paths)}")
         return 0
     _section(directory, "changed", review, review.ordinary)
     # Whoever names a path wants to see what is in it.

@@ -54,7 +54,10 @@ def chat(place: Place, model: str, *, base_url: str | None, json: bool) -> int:
 def resume(reference: str, model: str, *, new: bool, base_url: str | None, json: bool) -> int:
     """`new` says that options of a new session were given: nothing of them is decided anew."""
     if new:
-        raise UsageError("--resume goes on with a session as it was begun, in its own place")
+        raise UsageError(
+            "--resume goes on with a session as it was begun: leave out the directory, the policy, the image "
+            "and the limits"
+        )
     session = Store(home()).session(reference).name
 
     async def start(watch: Watch, prompter: Prompter | None, talk: Talk) -> SessionEnded:

@@ -26,8 +26,6 @@ from policies.schema import Policy
 HEADER = ("PAGE", "KIND", "TOKENS", "STATE", "USED", "FIRST WORDS")
 LATEST = 50
 _WIDE = 200
-_WORDS = 16
-"""Columns of first words at least, however narrow the terminal is."""
 
 
 @dataclass
@@ -52,11 +50,8 @@ def mem(reference: str, *, everything: bool, json: bool) -> int:
         return 0
     pages = memory.told.memory.table.pages
     shown = pages if everything else pages[-LATEST:]
-    cells = [row(memory, page) for page in shown]
     width = min(_WIDE, shutil.get_terminal_size((100, 24)).columns)
-    taken = [max(len(one[column]) for one in [HEADER, *cells]) + 2 for column in range(len(HEADER) - 1)]
-    left = max(_WORDS, width - sum(taken))
-    table([HEADER, *((*one[:-1], clipped(one[-1], left)) for one in cells)])
+    table([HEADER, *(row(memory, page) for page in shown)], width=width)
     if len(shown) < len(pages):
         say(f"… and {len(pages) - len(shown)} before them; --all shows them")
     for line in sums(memory):
@@ -104,10 +99,6 @@ def first_words(memory: Memory, page: Page) -> str:
         return summary(part)
     lines = text_of(part)[: 4 * _WIDE].strip().split("\n")
     return visible(lines[0][:_WIDE])
-
-
-def clipped(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def sums(memory: Memory) -> Iterator[str]:

@@ -61,7 +61,7 @@ def _directory(said: Said) -> Path | None:
         return None
     directory = (said.workspace or Path.cwd()).resolve()
     if not directory.is_dir():
-        raise UsageError(f"--workspace {said.workspace}: not a directory")
+        raise UsageError(f"{said.workspace}: not a directory")
     return directory
 
 
@@ -80,5 +80,6 @@ def _limited(policy: Policy, limits: dict[str, float | None]) -> Policy:
     try:
         checked = Limits.model_validate({**policy.limits.model_dump(), **chosen})
     except ValueError as error:
-        raise UsageError(f"a limit is out of its range: {', '.join(chosen)}") from error
+        given = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+        raise UsageError(f"a limit is out of its range: {given}; see limits in docs/policies.md") from error
     return policy.model_copy(update={"limits": checked})

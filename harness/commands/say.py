@@ -7,17 +7,25 @@ from collections.abc import Iterable, Sequence
 
 from harness.visible import visible
 
+LEAST = 16
+"""Characters of a table's last column, however narrow the terminal."""
+
 
 def say(text: str = "", *, error: bool = False) -> None:
     print(visible(text), file=sys.stderr if error else sys.stdout, flush=error)
 
 
-def table(rows: Iterable[Sequence[str]], indent: str = "") -> None:
-    """Columns as wide as their widest cell; the last is left ragged."""
+def table(rows: Iterable[Sequence[str]], indent: str = "", *, width: int | None = None) -> None:
+    """Columns as wide as their widest cell; the last is left ragged, or cut where `width` characters end."""
     cells = [[visible(cell) for cell in row] for row in rows]
     if not cells:
         return
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]) - 1)]
+    left = None if width is None else max(LEAST, width - len(indent) - sum(widths) - 2 * len(widths))
     for row in cells:
-        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        print((indent + "  ".join([*padded, row[-1]])).rstrip())
+        padded = [cell.ljust(wide) for cell, wide in zip(row, widths, strict=False)]
+        print((indent + "  ".join([*padded, clipped(row[-1], left)])).rstrip())
+
+
+def clipped(text: str, width: int | None) -> str:
+    return text if width is None or len(text) <= width else text[: width - 1] + "…"

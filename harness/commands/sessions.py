@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 
 from harness.commands.say import say, table
 from harness.jsonl import encode_record
@@ -14,6 +16,8 @@ from harness.reading import verify as check
 from harness.store import Store, home
 
 LATEST = 20
+WITH_MODEL = 110
+"""Columns of a terminal that has room for the model's name beside the task."""
 
 
 def ps(*, everything: bool, json: bool) -> int:
@@ -25,7 +29,11 @@ def ps(*, everything: bool, json: bool) -> int:
     elif not rows:
         say("no session yet; `usermode run TASK` makes one")
     else:
-        table([PS_HEADER, *ps_rows(shown, datetime.now(UTC))])
+        # What is read by a program is whole.
+        width = get_terminal_size().columns if sys.stdout.isatty() else None
+        cells = [PS_HEADER, *ps_rows(shown, datetime.now(UTC))]
+        narrow = width is not None and width < WITH_MODEL
+        table([(*row[:-2], row[-1]) if narrow else row for row in cells], width=width)
         if len(shown) < len(rows):
             say(f"… and {len(rows) - len(shown)} older; --all shows them")
     return 0

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.commands.say import LEAST, table
 from harness.errors import UsageError
 from harness.events import CallIntent, CallOutcome, Entry, MessageAdded, Notice, SandboxOpened, SessionEnded
 from harness.log import PS_HEADER, find, log_lines, ps_rows, show_lines, verdict_lines
@@ -124,6 +125,22 @@ def test_sessions_are_told_in_columns():
     assert table[4][-1] == "line 1: it is not JSON"
     assert table[5][2] == "2025-12-01"
     assert "(+440 characters)" in table[5][-1]
+
+
+def test_a_long_model_name_keeps_its_provider_and_its_end():
+    [[*_, model, _task]] = ps_rows([row(model="scripted:" + "/deep" * 20 + "/script.json", task="t")], NOW)
+    assert model.startswith("scripted:")
+    assert model.endswith("/script.json")
+    assert len(model) == 30
+
+
+def test_a_table_ends_where_the_terminal_does(capsys):
+    table([("NAME", "WHAT"), ("x" * 10, "y" * 100)], width=40)
+    table([("x" * 60, "y" * 100)], width=40)
+    first, second, wide = capsys.readouterr().out.splitlines()
+    assert first == "NAME        WHAT"
+    assert second == "x" * 10 + "  " + "y" * 27 + "…"
+    assert wide.endswith("  " + "y" * (LEAST - 1) + "…")
 
 
 def test_a_verdict_is_said_either_way():
