@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -45,8 +46,10 @@ class Node(NamedTuple):
 
 def encode(nodes: Iterable[tuple[str, Node]]) -> bytes:
     """The object of a directory."""
-    named = sorted((os.fsencode(name), node) for name, node in nodes)
-    return b"".join(_HEAD.pack(*node, len(name)) + name for name, node in named)
+    # What os.fsencode does, less its questions: a directory of thousands is written whole for one change.
+    coding = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+    named = sorted([(name.encode(*coding), node) for name, node in nodes])
+    return b"".join([_HEAD.pack(*node, len(name)) + name for name, node in named])
 
 
 def decode(data: bytes) -> Iterator[tuple[str, Node]]:
