@@ -33,7 +33,7 @@ LEASE_DETACHED_S = 24 * 3600.0
 
 @dataclass(eq=False)
 class DockerSandbox:
-    """A running session container, made by `lifecycle`; the contract is `protocol.Sandbox`."""
+    """A running session container, made by `launching`; the contract is `protocol.Sandbox`."""
 
     ref: str
     policy: Policy

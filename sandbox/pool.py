@@ -17,7 +17,9 @@ from types import TracebackType
 from sandbox.container import DockerSandbox
 from sandbox.engine import Engine
 from sandbox.errors import SandboxError, SandboxGone
-from sandbox.lifecycle import Prepared, fill, launch, prepare, watch
+from sandbox.launching import launch
+from sandbox.lifecycle import watch
+from sandbox.prepared import Prepared, fill, prepare
 from sandbox.protocol import Gatekeeper, SandboxSpec
 
 REFILL_AFTER_S = 0.05

@@ -20,7 +20,8 @@ from sandbox import owner
 from sandbox.engine import Engine
 from sandbox.initbinary import TASK
 from sandbox.initbinary import TEMPORARY as SOURCES
-from sandbox.lifecycle import RECORD, TEMPORARY, Record
+from sandbox.prepared import TEMPORARY
+from sandbox.record import RECORD, Record
 from sandbox.workspace.quota import mounted_sessions, release
 
 FOUND = "orphan"

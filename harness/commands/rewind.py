@@ -25,8 +25,8 @@ from sandbox.checkpoints.rewind import bring_back
 from sandbox.checkpoints.store import Checkpoint, Writer
 from sandbox.checkpoints.store import Store as Checkpoints
 from sandbox.engine import Engine
-from sandbox.lifecycle import RECORD
 from sandbox.reaper import reap
+from sandbox.record import RECORD
 from sandbox.workspace.quota import bound_to
 
 
@@ -115,7 +115,9 @@ def checked(checkpoints: Checkpoints, known: Mapping[int, Checkpointed], number:
     """The checkpoint of this number, the same that the journal tells of."""
     found = checkpoints.load(number)
     if number not in known:
-        raise CheckpointError(f"the journal does not know of checkpoint {number}")
+        raise CheckpointError(
+            f"the journal does not know of checkpoint {number}; `usermode log` shows those it has"
+        )
     if known[number].digest != found.digest:
         raise CheckpointError(f"checkpoint {number} is not the one that the journal tells of")
     return found

@@ -12,7 +12,7 @@ import pytest_asyncio
 from sanitized import DEV, FLAGS, built, compile_all, link_fuzzer, link_init
 from together import complaints
 
-from sandbox import Command, Sandbox, lifecycle, open_sandbox
+from sandbox import Command, Sandbox, open_sandbox, prepared
 from sandbox.conformance import CHECKS
 from sandbox.engine import Engine
 
@@ -47,7 +47,7 @@ def sanitized(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ours(engine: Engine) -> Path:
         return program
 
-    monkeypatch.setattr(lifecycle, "init_binary", ours)
+    monkeypatch.setattr(prepared, "init_binary", ours)
 
 
 @pytest.mark.usefixtures("sanitized")

@@ -17,8 +17,8 @@ from sandbox import Command, SandboxSpec, attach_sandbox, open_sandbox, owner
 from sandbox.channel import GREETING_S
 from sandbox.engine import Engine
 from sandbox.errors import ImageMissing, SandboxGone, SandboxRefused
-from sandbox.lifecycle import RECORD
 from sandbox.reaper import reap
+from sandbox.record import RECORD
 
 pytestmark = pytest.mark.docker
 GONE_S = 20.0

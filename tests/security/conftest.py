@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from policies import Policy, load
-from sandbox import Command, Completed, Sandbox, SandboxSpec, lifecycle, open_sandbox
+from sandbox import Command, Completed, Sandbox, SandboxSpec, open_sandbox, prepared
 from sandbox.engine import Engine
 from sandbox.runtime import Runtime
 
@@ -23,13 +23,13 @@ RUNTIME: Runtime = "runsc" if os.environ.get("USERMODE_TEST_RUNTIME") == "runsc"
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     """What these tests run on. Where gVisor differs a test says what holds there instead."""
-    usable = lifecycle.usable
+    usable = prepared.usable
 
     async def ours(engine: Engine, asked: Runtime | None, policy: Policy) -> Runtime:
         return await usable(engine, asked or RUNTIME, policy)
 
     if RUNTIME != "runc":
-        monkeypatch.setattr(lifecycle, "usable", ours)
+        monkeypatch.setattr(prepared, "usable", ours)
     return RUNTIME
 
 
