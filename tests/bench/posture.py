@@ -1,4 +1,8 @@
-"""What it costs to measure a container before its first use, beside opening it."""
+"""What it costs to measure a container before its first use, beside opening it.
+
+All of `verify` is counted, and asked for anew each time: looking up what is remembered, the question to init
+and its answer, the comparison. A session hides most of that behind the engine's own answer to the start.
+"""
 
 from __future__ import annotations
 
