@@ -145,19 +145,20 @@ class _Reader:
             reason = (self._final.get("incomplete_details") or {}).get("reason")
             stop = "refusal" if reason == "content_filter" else "length"
         message = Message(role="assistant", parts=cut_short(parts, stop))
-        return Reply(message, _usage(self._final.get("usage") or {}), stop, tuple(notes))
+        return Reply(message, usage_of(self._final.get("usage") or {}), stop, tuple(notes))
 
 
 def _summary(item: JsonObject) -> str:
     return "\n\n".join(part["text"] for part in (item.get("summary") or item.get("content") or ()))
 
 
-def _usage(usage: JsonObject) -> Usage:
-    details = usage.get("input_tokens_details") or {}
+def usage_of(usage: JsonObject, sent: str = "input", said: str = "output") -> Usage:
+    """What was counted, under the names that the one API and the other give it; zeros where it was not."""
+    details = usage.get(f"{sent}_tokens_details") or {}
     read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
     return Usage(
-        input_tokens=max(0, (usage.get("input_tokens") or 0) - read - written),
-        output_tokens=usage.get("output_tokens") or 0,
+        input_tokens=max(0, (usage.get(f"{sent}_tokens") or 0) - read - written),
+        output_tokens=usage.get(f"{said}_tokens") or 0,
         cache_read_tokens=read,
         cache_write_tokens=written,
     )

@@ -13,12 +13,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thinking, Usage
+from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thinking
 from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import clean, cut_short, safe_id, sent_arguments, sent_result
 from harness.providers.chat_calls import StreamedCalls, calls_in_text
 from harness.providers.faults import answered
 from harness.providers.hosted import Hosted
+from harness.providers.openai import usage_of
 from harness.providers.sse import Event
 from harness.providers.wire import Reader, Response, Service
 
@@ -175,16 +176,9 @@ class _Reader:
         parts.extend(calls)
         stop = _STOPS.get(self._finish or "", "calls" if calls else "end")
         message = Message(role="assistant", parts=cut_short(parts, stop))
-        return Reply(message, _usage(self._usage), "refusal" if self._refused else stop, tuple(notes))
-
-
-def _usage(usage: JsonObject) -> Usage:
-    """Zeros where the server does not count."""
-    details = usage.get("prompt_tokens_details") or {}
-    read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
-    return Usage(
-        input_tokens=max(0, (usage.get("prompt_tokens") or 0) - read - written),
-        output_tokens=usage.get("completion_tokens") or 0,
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-    )
+        return Reply(
+            message,
+            usage_of(self._usage, "prompt", "completion"),
+            "refusal" if self._refused else stop,
+            tuple(notes),
+        )
