@@ -125,6 +125,26 @@ def install(monkeypatch, world):
         monkeypatch.setattr(f"{module}.open_provider", open_provider)
 
 
+@asynccontextmanager
+async def worlds(directory, monkeypatch, begin):
+    """`make(name)`: a world that `begin` makes in a directory of that name. The one before it is closed."""
+    made = []
+
+    async def make(name):
+        while made:
+            await made.pop().close()
+        (directory / name).mkdir()
+        made.append(begin(directory / name))
+        return made[-1]
+
+    install(monkeypatch, lambda: made[-1])
+    try:
+        yield make
+    finally:
+        while made:
+            await made.pop().close()
+
+
 class World:
     """What outlives a harness: the home on the disk, and the container with what runs in it."""
 

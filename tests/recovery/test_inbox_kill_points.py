@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from mortal import Died, World, install
+from mortal import Died, World, install, worlds
 
 from harness.events import MessageAdded, PromptQueued, Resumed, SessionEnded, TurnDone
 from harness.inbox import Inbox
@@ -61,20 +61,14 @@ class Speaker:
 @pytest.fixture
 async def spoken(tmp_path, monkeypatch):
     """A world whose user talks, made anew each time."""
-    made = []
 
-    async def make(name):
-        while made:
-            await made.pop().close()
-        (tmp_path / name).mkdir()
-        speaker = Speaker(lambda: made[-1])
-        made.append(World(tmp_path / name, REPLIES, speaker))
-        return made[-1]
+    def begin(directory):
+        world = World(directory, REPLIES)
+        world.talk = Speaker(lambda: world)
+        return world
 
-    install(monkeypatch, lambda: made[-1])
-    yield make
-    while made:
-        await made.pop().close()
+    async with worlds(tmp_path, monkeypatch, begin) as make:
+        yield make
 
 
 def read_by_the_model(world):

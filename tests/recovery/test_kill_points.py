@@ -6,7 +6,7 @@ import itertools
 import random
 
 import pytest
-from mortal import TASK, World, install
+from mortal import TASK, World, worlds
 
 from harness.events import CallIntent, CallOutcome, MessageAdded, SessionEnded
 from harness.messages import Result
@@ -41,19 +41,8 @@ REPLIES = [
 
 @pytest.fixture
 async def world(tmp_path, monkeypatch):
-    made = []
-
-    async def make(name):
-        while made:
-            await made.pop().close()
-        (tmp_path / name).mkdir()
-        made.append(World(tmp_path / name, REPLIES))
-        return made[-1]
-
-    install(monkeypatch, lambda: made[-1])
-    yield make
-    while made:
-        await made.pop().close()
+    async with worlds(tmp_path, monkeypatch, lambda directory: World(directory, REPLIES)) as make:
+        yield make
 
 
 async def killed_once(world, point):
