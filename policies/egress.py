@@ -61,12 +61,9 @@ def _listed(policy: Policy, host: str, port: int) -> Reach | None:
     """By an entry of `network.allow`, or by an allow rule for the network that names a host."""
     usual = port in policy.network.ports
     found: Reach | None = None
-    for entry in policy.network.allow:
-        if entry.startswith("@"):
-            continue  # Presets are replaced by hosts before a session starts.
-        pattern, its_port = split_entry(entry)
-        if host_matches(pattern, host) and (its_port == port or (its_port is None and usual)):
-            reach = Reach("allow", f"network.allow {entry}", "The policy lists it.", its_port is not None)
+    for listed, pattern, its_port in index_of(policy).hosts:
+        if (its_port == port or (its_port is None and usual)) and host_matches(pattern, host):
+            reach = Reach("allow", f"network.allow {listed}", "The policy lists it.", its_port is not None)
             if reach.named_port:
                 return reach
             found = found or reach

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from policies.commands import begins_with, program_of
+from policies.patterns import split_entry
 from policies.schema import Policy, Rule
 
 MOST_KNOWN = 16
@@ -63,6 +64,10 @@ class Index:
         """By the program without its path."""
         self.allowing = Rules((one for one in self.entries if one.rule.action == "allow"), begins_with)
         """By the first word of what they cover."""
+        self.hosts = [
+            (listed, *split_entry(listed)) for listed in policy.network.allow if not listed.startswith("@")
+        ]
+        """Of `network.allow`: the entry, its host, its port. Presets are replaced before a session starts."""
 
 
 def describe_rule(number: int, rule: Rule) -> str:

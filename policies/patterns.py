@@ -9,7 +9,6 @@ import ipaddress
 import posixpath
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
@@ -109,7 +108,6 @@ def check_host_entry(entry: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@lru_cache(maxsize=4096)
 def split_entry(entry: str) -> tuple[str, int | None]:
     """The host pattern and the port of an entry of `network.allow`. ValueError for a port out of range."""
     host, separator, port = entry.rpartition(":")

@@ -30,25 +30,8 @@ _TOKEN = re.compile(
 )
 """A word, an operator, or what is neither: every character that is not a blank belongs to one of them."""
 _PIECE = re.compile(r"""[^'"]+|'[^']*'|"[^"]*\"""")
-_RESERVED = frozenset(
-    {
-        "if",
-        "then",
-        "else",
-        "elif",
-        "fi",
-        "for",
-        "while",
-        "until",
-        "do",
-        "done",
-        "case",
-        "esac",
-        "select",
-        "in",
-    }
-    | {"function", "time", "coproc"}
-)
+_KEYWORDS = "if then else elif fi for while until do done case esac select in function time coproc"
+_RESERVED = frozenset(_KEYWORDS.split())
 _UNPARSED_CHARS = {
     "$": "an expansion",
     "`": "a command substitution",
