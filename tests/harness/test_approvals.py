@@ -154,7 +154,7 @@ async def test_a_session_grant_answers_the_same_command_until_a_file_of_it_chang
 async def test_every_way_to_fail_is_a_no_with_its_own_code_and_nothing_runs(make_session, answer, code):
     policy = policy_with(ASK).model_copy(update={"sudo": Sudo(timeout_s=0.05)})
     run = make_session([calls(bash("touch marker")), "done"], policy=policy, prompter=Says(answer))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await run.turn()
     assert run.results[0].error == code
     assert [(one.granted, one.code) for one in answers(run)] == [(False, code)]
@@ -173,7 +173,7 @@ async def test_a_prompter_that_will_not_be_withdrawn_holds_nobody_up():
 
     done = asyncio.Event()
     approvals = service(timeout_s=0.05, prompter=Stubborn())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         approval = await approvals.ask(petition())
     done.set()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:

@@ -501,7 +501,7 @@ async def test_two_questions_of_one_message_wait_side_by_side(asking):
         calls(sudo(limits={"turns": 1000}), sudo(network="example.org:443")), says=(0.3, NO)
     )
     run.kernel.devices.approvals._timeout_s = 0.2
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await run.turn()
     assert {result.error for result in run.results} == {"approval_timeout", "denied"}
     asked = [entry for entry in run.journal.entries if isinstance(entry, ApprovalAsked)]

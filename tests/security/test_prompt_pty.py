@@ -63,7 +63,7 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     async def shows(self, text: str, *, since: int = 0) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while text not in self.seen[since:]:
                 await asyncio.sleep(0.01)
 

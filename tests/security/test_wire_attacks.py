@@ -115,7 +115,7 @@ async def test_the_end_of_a_container_is_told_as_such_at_once(box: Sandbox):  # 
         await engine.remove(box.ref)
     finally:
         await engine.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         [outcome] = await asyncio.gather(waiting, return_exceptions=True)
         assert isinstance(outcome, SandboxGone)
         with pytest.raises(SandboxGone):
