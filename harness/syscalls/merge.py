@@ -163,7 +163,7 @@ async def _write(context: Context, path: str, expected: str, after: Node, packs:
 async def _delete(box: Sandbox, path: str, before: Node, packs: Packs) -> None:
     found = await box.stat(path)
     if before.kind == LINK:
-        same = found.kind == "symlink"
+        same = found.target == os.fsdecode(packs.read(before.digest))
     else:
         same = found.kind == "file" and await _holds(box, path) == await _held(packs, before)
     if not same:

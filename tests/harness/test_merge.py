@@ -11,6 +11,7 @@ from harness.session import Child
 from policies.schema import Rule, When
 from sandbox import workspace
 from sandbox.checkpoints.store import Bounds, Writer
+from sandbox.protocol import Command
 
 LIMITS = policy_with().limits.model_copy(update={"workspace_mb": 64, "workspace_inodes": 5000})
 BEFORE = {"a.txt": "one\n", "b.txt": "two\n", "gone.txt": "old\n", "run": "#!/bin/sh\n", "deep/c.txt": "c\n"}
@@ -37,6 +38,7 @@ def child(tmp_path):
     ids = os.geteuid(), os.getegid()
     tree = workspace.prepare(session, LIMITS, uid=ids[0], gid=ids[1], kind="watched directory").path
     workspace.copy_in(project, session, limits=LIMITS, uid=ids[0], gid=ids[1])
+    (tree / "was").symlink_to("a.txt")
     with Writer(session, Bounds(64, 10)) as writer:
         writer.take()
 
@@ -59,12 +61,15 @@ def edit(tree):
     (tree / "link").symlink_to("a.txt")
 
 
-async def merged(make_session, nest, *arguments, files=None, rules=(), mergeable=True):
+async def merged(make_session, nest, *arguments, files=None, links=None, rules=(), mergeable=True):
     files = {
         f"/workspace/{name}": text for name, text in {**BEFORE, **(files or {})}.items() if text is not None
     }
     replies = [calls(*(("merge", {"child": "kid", **one}) for one in arguments or ({},))), "done"]
     run = make_session(replies, files=files, policy=policy_with(*rules))
+    for name, target in (links or {}).items():
+        done = await run.box.run(Command(argv=("ln", "-s", target, f"/workspace/{name}")))
+        assert done.exit_code == 0
     object.__setattr__(run.kernel.devices, "children", nest)
     run.session.children["kid"] = Child("kid", "s", "call_0", mergeable)
     await run.turn()
@@ -129,6 +134,13 @@ async def test_the_rules_on_writing_hold_for_what_is_merged(make_session, child)
     assert await text(run, "new/deeper/n.txt") is None
     assert "Hands off." in run.results[0].content
     assert "Ask first." in run.results[0].content
+
+
+@pytest.mark.parametrize(("leads", "stays"), [("a.txt", False), ("b.txt", True)])
+async def test_a_link_is_deleted_only_where_it_leads_as_it_did(make_session, child, leads, stays):
+    nest = child(lambda tree: (tree / "was").unlink())
+    run = await merged(make_session, nest, links={"was": leads})
+    assert ("/workspace/was" in {item.path for item in await run.box.list_dir("/workspace")}) is stays
 
 
 async def test_a_link_of_the_child_leads_nowhere_else(make_session, child):
