@@ -102,13 +102,11 @@ class Channel:
         attachment.closed = self._closed
 
     async def greet(self, lease_s: float, *, again: bool, within_s: float = GREETING_S) -> list[Living]:
-        """Begin; `again` after another host. The calls the sandbox knows. SandboxGone if it is silent."""
+        """Begin; `again` after another host. The calls the sandbox knows. SandboxGone if it is silent, or gone."""
         answer = Answer(1 << 20)
         self._waiters[0] = _Greeting(answer)
-        self._attachment.write(
-            (PADDING if again else b"") + hello(self._epoch, self._nonce, int(lease_s * 1000))
-        )
         try:
+            self.send_raw((PADDING if again else b"") + hello(self._epoch, self._nonce, int(lease_s * 1000)))
             async with asyncio.timeout(within_s):
                 calls = decode_calls(await answer.future)
         except TimeoutError:

@@ -13,6 +13,7 @@ from policies import load
 from sandbox import Command, SandboxSpec, attach_sandbox, open_sandbox
 from sandbox.attach import Attachment
 from sandbox.calls import Call
+from sandbox.channel import Channel
 from sandbox.container import DockerSandbox
 from sandbox.engine import Engine
 from sandbox.errors import SandboxGone
@@ -48,6 +49,20 @@ async def test_half_a_frame_of_a_dead_host_is_never_executed(engine: Engine, tmp
             with pytest.raises(FileNotFoundError):
                 await box.stat("/tmp/executed")
             ref = await box.detach()
+    async with attach_sandbox(ref, engine=engine):
+        pass
+
+
+async def test_a_wire_that_is_gone_before_the_greeting_says_so_at_once(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """As when the engine refuses a start while its container's record is still being written."""
+    ref = await detached(engine, tmp_path)
+    channel = Channel(await Attachment.open(engine.address, ref))
+    channel.close()
+    async with asyncio.timeout(30):
+        with pytest.raises(SandboxGone, match="let go"):
+            await channel.greet(60, again=True, within_s=600)
     async with attach_sandbox(ref, engine=engine):
         pass
 
