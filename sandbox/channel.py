@@ -102,7 +102,7 @@ class Channel:
         attachment.closed = self._closed
 
     async def greet(self, lease_s: float, *, again: bool, within_s: float = GREETING_S) -> list[Living]:
-        """Begin; `again` after another host. The calls the sandbox knows. SandboxGone if it is silent, or gone."""
+        """Begin; `again` after another host. The calls the sandbox knows. SandboxGone: silent, or gone."""
         answer = Answer(1 << 20)
         self._waiters[0] = _Greeting(answer)
         try:
