@@ -93,10 +93,10 @@ class Memory:
         small = entry.tokens_after <= (1 - HELPS) * entry.tokens_before
         self.unhelpful = 0 if small else self.unhelpful + 1
 
-    def assemble(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+    def assemble(self, messages: Sequence[Message]) -> Sequence[Message]:
         """What the model is sent: the last request's messages and what has come since, unless pages went."""
         self.sent(messages)
-        return tuple(self.table.context)
+        return self.table.snapshot()
 
     def sent(self, messages: Sequence[Message]) -> None:
         """Take in that the model is, or was, sent these."""

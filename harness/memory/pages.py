@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.memory.snapshot import Snapshot
 from harness.messages import Message, Part, Result
 
 Kind = Literal["user", "model", "thinking", "call", "result"]
@@ -50,6 +51,7 @@ class PageTable:
         self.pages: list[Page] = []
         self.context: list[Message] = []
         """What the model is sent."""
+        self._lent = False
         self.tokens = 0
         """Estimated, of the context."""
         self.turn = 0
@@ -73,6 +75,11 @@ class PageTable:
                 self._add(message, index, place, part)
             self.context.append(message)
         self._taken = len(messages)
+
+    def snapshot(self) -> Snapshot:
+        """The context as it is now, whatever becomes of it."""
+        self._lent = True
+        return Snapshot(self.context)
 
     def page(self, page_id: str) -> Page | None:
         """The page the model calls so."""
@@ -105,7 +112,7 @@ class PageTable:
         assert isinstance(old, Result)
         new = Result(call_id=old.call_id, name=old.name, content=stub, error=old.error)
         parts = (*message.parts[: page.part], new, *message.parts[page.part + 1 :])
-        self.context[place] = Message(role=message.role, parts=parts)
+        self._own()[place] = Message(role=message.role, parts=parts)
         self.tokens += text_tokens(stub) - page.tokens
         page.state = "evicted"
         self.changed.append(place)
@@ -113,13 +120,19 @@ class PageTable:
     def compact(self, through: int, head: Sequence[Message]) -> None:
         """Put `head` in place of the session's first `through` messages, and of an earlier head."""
         assert self._replaced <= through <= self._taken
-        self.context[: max(0, through - self._replaced)] = head
+        self._own()[: max(0, through - self._replaced)] = head
         self._replaced = through - len(head)
         for page in self.pages:
             if page.message < through:
                 page.state = "compacted"
         self.tokens = sum(tokens_of(part) for message in self.context for part in message.parts)
         self.changed, self.restarted = [], True
+
+    def _own(self) -> list[Message]:
+        """The context, to be changed and not only added to."""
+        if self._lent:
+            self.context, self._lent = self.context.copy(), False
+        return self.context
 
     def _add(self, message: Message, index: int, place: int, part: Part) -> None:
         kind, name = kind_of(message, part)

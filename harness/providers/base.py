@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -51,7 +51,8 @@ class ToolSpec:
 @dataclass(frozen=True)
 class Request:
     system: str
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
+    """Never changed."""
     tools: tuple[ToolSpec, ...]
     max_output_tokens: int = 16_000
     replies: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -89,7 +89,7 @@ class ReplayProvider:
                 self._refused.add(place)
                 raise ProviderError("context_overflow", entry.text)
 
-    def _recorded(self, place: int) -> tuple[Message, ...]:
+    def _recorded(self, place: int) -> Sequence[Message]:
         """The messages as the model was sent them before this entry: what was evicted by then, as stubs."""
         if place < self._next:
             self._told, self._next = Rebuild(), 0
@@ -99,7 +99,7 @@ class ReplayProvider:
         self._told.settle()
         return self._told.memory.assemble(self._told.messages)
 
-    def _compare(self, now: tuple[Message, ...], recorded: tuple[Message, ...]) -> None:
+    def _compare(self, now: Sequence[Message], recorded: Sequence[Message]) -> None:
         if now == recorded:
             return
         for number, (ours, theirs) in enumerate(zip(now, recorded, strict=False), 1):

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from operator import is_
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class ScriptedProvider:
                 continue
             self._replies.append(_compose(line, first_call=calls + 1))
             calls += len(line.calls)
-        self._read: tuple[tuple[Message, ...], int, int] = ((), 0, 0)
+        self._read: tuple[Sequence[Message], int, int] = ((), 0, 0)
 
     @classmethod
     def from_file(cls, path: Path) -> ScriptedProvider:
@@ -101,14 +102,14 @@ class ScriptedProvider:
     async def aclose(self) -> None:
         return None
 
-    def _progress(self, messages: tuple[Message, ...]) -> tuple[int, int]:
+    def _progress(self, messages: Sequence[Message]) -> tuple[int, int]:
         """Replies already given, and characters in all messages.
 
         Only what is new since the last request is counted, so that a turn costs the same at the end of a long
         session as at its start; a history that was rewritten is counted again from its beginning.
         """
         seen, replies, characters = self._read
-        if messages[: len(seen)] != seen:
+        if len(messages) < len(seen) or not all(map(is_, messages, seen)):
             seen, replies, characters = (), 0, 0
         for message in messages[len(seen) :]:
             replies += message.role == "assistant"

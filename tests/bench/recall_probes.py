@@ -8,7 +8,7 @@ Other outputs speak of the same things and name the same properties: a search ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.approvals.grants import Grants
@@ -208,7 +208,7 @@ async def _mends(process: GuestProcess) -> int:
     return 0
 
 
-def _texts(messages: tuple[Message, ...]) -> Iterator[str]:
+def _texts(messages: Sequence[Message]) -> Iterator[str]:
     for message in messages:
         for part in message.parts:
             match part:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +22,9 @@ from harness.events import Entry
 from harness.interrupt import Interrupt
 from harness.journal import Journal
 from harness.kernel import Kernel, run_turn
+from harness.messages import Call, Message, Text, Usage
 from harness.prompt import system_prompt
-from harness.providers.base import Delta, Request
-from harness.providers.scripted import ScriptedProvider
+from harness.providers.base import Delta, Reply, Request, TextDelta
 from harness.record import FILE, Record
 from harness.recorder import Recorder
 from harness.session import Session
@@ -38,7 +37,13 @@ from tests.bench.sampling import Series
 LIMIT_S = 3e-3
 FLAT = 1.3
 """The last turns to the first."""
+FIRST = 10
+STEP = 20
+"""Turns in a round."""
 LINES = 100
+DONE = Message(role="assistant", parts=(Text(text="done"),))
+NEW = 60
+"""Tokens that the model says it was sent anew, about what a turn adds."""
 
 
 @dataclass
@@ -62,15 +67,18 @@ class MeteredJournal:
 
 @dataclass
 class Stopwatch:
-    """A provider that notes when it is asked: from one question to the next is a turn."""
+    """A model that takes the same time however long the conversation is, and notes when it is asked: from
+    one question to the next is a turn.
+    """
 
-    inner: ScriptedProvider
+    replies: int
     journal: MeteredJournal
     bare: Path
+    before: Callable[[int], Awaitable[None]]
     turns: list[float] = field(default_factory=list)
     disk: list[float] = field(default_factory=list)
     _asked: float = 0.0
-    name: str = "scripted"
+    name: str = "bench"
     model: str = "bench"
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
@@ -78,38 +86,63 @@ class Stopwatch:
         if self._asked:
             self.turns.append(now - self._asked)
             self.disk.append(await asyncio.to_thread(_flushed, self.bare, self.journal.appended))
+        number = len(self.turns)
+        await self.before(number)
         self.journal.appended.clear()
+        reply = (
+            _reply(number) if number < self.replies else Message(role="assistant", parts=(Text(text="done"),))
+        )
         self._asked = time.perf_counter()
-        async with aclosing(self.inner.stream(request)) as deltas:
-            async for delta in deltas:
-                yield delta
+        for piece in ("Step ", f"{number}", "."):
+            yield TextDelta(piece)
+            await asyncio.sleep(0)
+        usage = Usage(input_tokens=NEW, output_tokens=NEW // 2, cache_read_tokens=NEW * number)
+        yield Reply(reply, usage, "calls" if number < self.replies else "end")
 
     async def aclose(self) -> None:
-        await self.inner.aclose()
+        return None
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    window = bench.count(200, 50)
-    late = bench.count(10_000, 350) - window
-    watch = await asyncio.wait_for(_session(bench, late + window), 600)
+    rounds = bench.count(10, 3)
+    late = bench.count(10_000, 350) - rounds * STEP
+    young: list[Stopwatch] = []
+
+    async def another(number: int) -> None:
+        """A session that has just begun, in turns with the old one: the machine's speed drifts within one."""
+        if number >= late and (number - late) % STEP == 0:
+            young.append(await _session(bench, FIRST + STEP))
+
+    old = await asyncio.wait_for(_session(bench, late + rounds * STEP, another), 600)
+    begun = [(watch, FIRST) for watch in young[:rounds]]
     figures: list[Figure] = []
-    for first in (10, late):
-        # Each turn has its own bare flushes beside it: a round of one.
-        turns = Series(f"from turn {first:,}", tuple((one,) for one in watch.turns[first - 1 :][:window]))
-        disk = Series("its flushes alone", tuple((one,) for one in watch.disk[first - 1 :][:window]))
+    for name, windows in (
+        (f"from turn {FIRST}", begun),
+        (f"from turn {late:,}", [(old, late + number * STEP) for number in range(rounds)]),
+    ):
+        turns = Series(name, tuple(tuple(watch.turns[first:][:STEP]) for watch, first in windows))
+        disk = Series(
+            "its flushes alone", tuple(tuple(watch.disk[first:][:STEP]) for watch, first in windows)
+        )
         beside = [Beside(disk), *(Beside(figure.ours, FLAT) for figure in figures)]
-        title = f"kernel overhead a turn, {window} turns from turn {first:,}"
+        title = f"kernel overhead a turn, {rounds * STEP} turns {name}"
         figures.append(Figure(title, turns, Target(LIMIT_S), tuple(beside)))
     return figures
 
 
-async def _session(bench: Bench, turns: int) -> Stopwatch:
+async def _nothing(number: int) -> None:
+    return None
+
+
+async def _session(
+    bench: Bench, turns: int, before: Callable[[int], Awaitable[None]] = _nothing
+) -> Stopwatch:
+    """`before` is awaited before each turn, and is no part of it."""
     policy = Policy(
         name="bench",
         limits=Limits(turns=turns + 10, tokens=10**12, context_tokens=10**9),
         rules=(Rule(syscall="*", action="allow", reason="Nothing here has an effect."),),
     )
-    replies = [_reply(number) for number in range(turns + 1)]
     text = "".join(f"line {number}\n" for number in range(LINES))
     with bench.directory() as scratch:
         journal = Journal.create(scratch / "session")
@@ -119,7 +152,7 @@ async def _session(bench: Bench, turns: int) -> Stopwatch:
                 recorder = Recorder(metered, lambda event: None)
                 approvals = Approvals(recorder, Grants(recorder), policy.sudo.timeout_s)
                 devices = Devices(box, policy, recorder, Interrupt(), approvals, watched=False)
-                watch = Stopwatch(ScriptedProvider([*replies, "done"]), metered, scratch / "bare")
+                watch = Stopwatch(turns + 1, metered, scratch / "bare", before)
                 kernel = Kernel(watch, devices, lambda usage: 0.0, system_prompt(policy))
                 ended = await run_turn(kernel, Session(Budget(allowance(policy.limits))), "read the notes")
         finally:
@@ -129,10 +162,11 @@ async def _session(bench: Bench, turns: int) -> Stopwatch:
     return watch
 
 
-def _reply(number: int) -> dict[str, object]:
+def _reply(number: int) -> Message:
     # Never the same twice in a row: a model that goes in circles is stopped.
     arguments = {"path": "/workspace/notes.txt", "offset": number % LINES + 1, "limit": 5}
-    return {"text": f"Step {number}.", "calls": [{"name": "read", "arguments": arguments}]}
+    call = Call(id=f"call_{number}", name="read", arguments=arguments)
+    return Message(role="assistant", parts=(Text(text=f"Step {number}."), call))
 
 
 def _flushed(path: Path, sizes: Sequence[int]) -> float:
