@@ -17,7 +17,7 @@ ANSWERS_S = 60.0
 class SecondEngine:
     """dockerd beside a containerd of its own, as service managers start them: one may die without the other.
 
-    Without networks, which sessions do not have anyway: the machine's own rules stay untouched.
+    In a network namespace of its own: one without a bridge takes away the bridge that it finds.
     """
 
     def __init__(self, where: Path) -> None:
@@ -36,8 +36,8 @@ class SecondEngine:
                 "--root", self._where / "images", "--state", self._where / "running",
             )  # fmt: skip
         self._dockerd = self._begun(
-            "dockerd", "--host", self.address, "--containerd", self._where / "containerd.sock",
-            "--data-root", self._where / "data", "--exec-root", self._where / "exec",
+            "unshare", "--net",
+            "dockerd", "--host", self.address, "--containerd", self._where / "containerd.sock", "--data-root", self._where / "data", "--exec-root", self._where / "exec",
             "--pidfile", self._where / "pid",
             "--bridge", "none", "--iptables=false", "--ip-forward=false", "--ip-masq=false",
         )  # fmt: skip
