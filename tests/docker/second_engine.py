@@ -37,7 +37,8 @@ class SecondEngine:
             )  # fmt: skip
         self._dockerd = self._begun(
             "unshare", "--net",
-            "dockerd", "--host", self.address, "--containerd", self._where / "containerd.sock", "--data-root", self._where / "data", "--exec-root", self._where / "exec",
+            "dockerd", "--host", self.address, "--containerd", self._where / "containerd.sock",
+            "--data-root", self._where / "data", "--exec-root", self._where / "exec",
             "--pidfile", self._where / "pid",
             "--bridge", "none", "--iptables=false", "--ip-forward=false", "--ip-masq=false",
         )  # fmt: skip
