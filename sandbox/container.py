@@ -205,10 +205,12 @@ class DockerSandbox:
         if self.calls.get(call.call_id) is call:
             with contextlib.suppress(SandboxGone):
                 call.acknowledge()
-            self._forget(call)
+        self._forget(call)
 
     def _forget(self, call: Call) -> None:
-        self.calls.pop(call.call_id, None)
+        if self.calls.get(call.call_id) is not call:
+            return  # Somebody asked for the same id again meanwhile, and waits for its answer.
+        self.calls.pop(call.call_id)
         self.limits_of.pop(call.call_id, None)
         self.channel.forget(call.number)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -16,7 +17,7 @@ from sandbox.calls import Call
 from sandbox.channel import Channel
 from sandbox.container import DockerSandbox
 from sandbox.engine import Engine
-from sandbox.errors import SandboxGone
+from sandbox.errors import SandboxError, SandboxGone
 from sandbox.frames import Request, Spawn, frame
 from sandbox.posture.facts import MOUNTS, NETWORK, STATUS, glanced, status
 
@@ -65,6 +66,24 @@ async def test_a_wire_that_is_gone_before_the_greeting_says_so_at_once(
             await channel.greet(60, again=True, within_s=600)
     async with attach_sandbox(ref, engine=engine):
         pass
+
+
+async def test_a_call_that_is_asked_for_again_by_several_is_answered_to_each(engine: Engine) -> None:
+    """It was executed and taken: each is told so, also who asks while others are being told."""
+    command = Command(("true",), cwd="/", call_id="0123456789abcdef")
+    told = 0
+
+    async def insist() -> None:
+        nonlocal told
+        for _ in range(5):
+            with contextlib.suppress(SandboxError):
+                await box.run(command)
+            told += 1
+
+    async with open_sandbox(SandboxSpec(load("strict")), engine=engine) as box, asyncio.timeout(60):
+        await box.run(command)
+        await asyncio.gather(insist(), insist(), insist())
+    assert told == 15
 
 
 async def test_garbage_on_the_wire_executes_nothing_and_does_not_end_init(
