@@ -38,6 +38,7 @@ async def engine():
 
 
 @pytest.mark.docker
+@pytest.mark.timeout(600)  # On gVisor a minute and a half, by itself.
 async def test_nothing_gets_out_of_a_strict_session_and_much_out_of_a_plain_container(engine, runtime):
     spec = SandboxSpec(policy=load("strict"), runtime=runtime)
     here = {one.id: one async for one in attack(spec, engine)}
