@@ -74,12 +74,12 @@ async def measure(bench: Bench) -> list[Figure]:
             Contender("reading alone", _reading(directory)),
             Contender("to the model's first words", _resuming(scratch, directory.name)),
         )
-        appended, bare = await _appends(scratch, bench.count(20, 3))
+        appended, bare, flush = await _appends(scratch, bench.count(20, 3))
     title = f"a journal of {entries:,} entries"
     return [
         Figure(f"open and rebuild {title}", rebuilt, Target(LIMIT_S), (Beside(scanned),)),
         Figure(f"resume {title}, to the model's first words", words),
-        Figure("append to the journal, flushed", appended, beside=(Beside(bare, APPEND_RATIO),)),
+        Figure("append to the journal, flushed", appended, beside=(Beside(bare, APPEND_RATIO), Beside(flush))),
     ]
 
 
@@ -166,8 +166,8 @@ def _resuming(scratch: Path, session: str) -> Once:
     return once
 
 
-async def _appends(scratch: Path, rounds: int) -> tuple[Series, Series]:
-    """Entries as a turn writes them, and their bytes by themselves, in a thread as well."""
+async def _appends(scratch: Path, rounds: int) -> tuple[Series, Series, Series]:
+    """Entries as a turn writes them, and their bytes by themselves: in a thread as well, and in the loop."""
     journal = Journal.create(scratch / "journal")
     file = journal.directory / FILE
     sizes: list[int] = []
@@ -189,14 +189,23 @@ async def _appends(scratch: Path, rounds: int) -> tuple[Series, Series]:
         await asyncio.to_thread(_flushed, bare, data)
         return time.perf_counter() - began
 
+    async def flush() -> float:
+        data = b"x" * sizes[-1]
+        began = time.perf_counter()
+        _flushed(bare, data)
+        return time.perf_counter() - began
+
     try:
-        ours, theirs = await interleaved(
-            rounds, Contender("usermode", append, each=20), Contender("write and fdatasync", write, each=20)
+        ours, threaded, blocking = await interleaved(
+            rounds,
+            Contender("usermode", append, each=20),
+            Contender("write and fdatasync in a thread", write, each=20),
+            Contender("write and fdatasync, the loop standing still", flush, each=20),
         )
     finally:
         journal.close()
         os.close(bare)
-    return ours, theirs
+    return ours, threaded, blocking
 
 
 def _flushed(descriptor: int, data: bytes) -> None:
