@@ -263,7 +263,8 @@ async def _work(live: _Live, spec: SandboxSpec) -> _End:
         desk = Desk(start.session.inbox, start.recorder, interrupt, attended=talk is not None)
         if not start.line:  # a child is asked through its parent
             await listen(stack, directory, live.approvals, opened.sandbox, start.recorder, desk)
-        checkpoints = await stack.enter_async_context(checkpointing(directory, spec.policy.limits))
+        known = past.checkpoints if past is not None else ()
+        checkpoints = await stack.enter_async_context(checkpointing(directory, spec.policy.limits, known))
         devices = Devices(
             sandbox=opened.sandbox,
             policy=start.policy,

@@ -77,7 +77,7 @@ async def resume(
             _refuse_idle(directory, past)
         if (number := unfinished(directory)) is not None:
             raise UsageError(
-                f"going back to checkpoint {number} was cut short; finish it first: "
+                f"going back to checkpoint {number} was cut short; finish it first, or go back to another: "
                 f"usermode rewind {directory.name} --to {number}"
             )
         # What it ran on, as far as that is the host's to give again.

@@ -8,13 +8,14 @@ it and the reply that followed. One that cannot be taken is a notice; the sessio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from harness.events import Checkpointed, Entry, Notice
+from harness.lines import counted
 from harness.messages import Call
 from harness.session import Session
 from policies.schema import Limits
@@ -79,6 +80,7 @@ class Checkpoints:
     """The checkpointer of a real session. One at a time, in another thread."""
 
     def __init__(self, writer: Writer, session_dir: Path, limits: Limits) -> None:
+        self._lost = len(writer.packs.damaged)
         self._writer = writer
         self._session_dir = session_dir
         self._limits = limits
@@ -97,12 +99,14 @@ class Checkpoints:
         # Whoever waits may be cancelled; what is begun is finished all the same.
         came = await asyncio.shield(self._task)
         self._task = None
+        lost, self._lost = self._lost, 0
+        found = (_warning(f"{counted(lost, 'pack')} of its checkpoints cannot be read"),) if lost else ()
         if isinstance(came, str):
             if came in self._said:
-                return ()
+                return found
             self._said.add(came)
-            return (Notice(level="warning", code="checkpoint", text=came),)
-        return () if came is None else (entry_of(came),)
+            return (*found, _warning(came))
+        return found if came is None else (*found, entry_of(came))
 
     async def snapshot(self, session_dir: Path, limits: Limits) -> Fill | None:
         async with self._alone:
@@ -161,6 +165,31 @@ def _fill(session_dir: Path, known: manifest.Manifest, taken: Checkpoint) -> Non
         raise SandboxRefused(str(exc)) from exc
 
 
+class _None:
+    """The checkpointer of a session whose store cannot be opened: it says so, and the session goes on."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+        self._said = False
+
+    def begin(self, *, unsettled: bool) -> None:
+        pass
+
+    async def finished(self) -> tuple[Entry, ...]:
+        said, self._said = self._said, True
+        return () if said else (_warning(self._why),)
+
+    async def snapshot(self, session_dir: Path, limits: Limits) -> Fill | None:
+        raise CheckpointError(self._why)
+
+    async def close(self) -> None:
+        pass
+
+
+def _warning(text: str) -> Notice:
+    return Notice(level="warning", code="checkpoint", text=text)
+
+
 def entry_of(checkpoint: Checkpoint) -> Checkpointed:
     return Checkpointed(
         number=checkpoint.number,
@@ -173,12 +202,14 @@ def entry_of(checkpoint: Checkpoint) -> Checkpointed:
 
 
 @asynccontextmanager
-async def checkpointing(session_dir: Path, limits: Limits) -> AsyncIterator[Checkpointer | None]:
-    """The checkpointer of a session whose sandbox is open.
+async def checkpointing(
+    session_dir: Path, limits: Limits, known: Container[int] = ()
+) -> AsyncIterator[Checkpointer | None]:
+    """The checkpointer of a session whose sandbox is open; its journal tells of the `known` numbers.
 
     None where there is no copy to keep (no workspace, or the user's own directory), or none is wanted.
     """
-    checkpoints = await asyncio.to_thread(_open, session_dir, limits)
+    checkpoints = await asyncio.to_thread(_open, session_dir, limits, known)
     try:
         yield checkpoints
     finally:
@@ -190,11 +221,14 @@ def bounds(limits: Limits) -> Bounds:
     return Bounds(limits.checkpoint_mb, limits.checkpoints)
 
 
-def _open(session_dir: Path, limits: Limits) -> Checkpoints | None:
+def _open(session_dir: Path, limits: Limits, known: Container[int]) -> Checkpoints | _None | None:
     if not limits.checkpoints or bound_to(session_dir) is not None:
         return None
     try:
         storage_of(session_dir)
     except FileNotFoundError:
         return None
-    return Checkpoints(Writer(session_dir, bounds(limits)), session_dir, limits)
+    try:
+        return Checkpoints(Writer(session_dir, bounds(limits), known), session_dir, limits)
+    except (CheckpointError, OSError) as exc:
+        return _None(f"no checkpoints are taken: {exc}")

@@ -64,7 +64,7 @@ async def _rewind(store: Store, directory: Path, journal: Journal, to: int) -> l
     limits = Policy.model_validate(started.policy).limits
     try:
         Checkpoints(directory).packs.close()  # taking the first one now would help nobody
-        with Writer(directory, bounds(limits)) as writer:
+        with Writer(directory, bounds(limits), known) as writer:
             target = checked(writer, known, to)
             # What there is now is kept first, so that going back can be taken back.
             now = await asyncio.to_thread(_present, writer, to)

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -80,6 +80,8 @@ class Rebuilt:
     """Its last turn was over, and only what the user says begins another."""
     ended: SessionEnded | None
     """Its last entry, if that is an end."""
+    checkpoints: Set[int] = frozenset()
+    """Numbers of all that it tells of."""
 
     @property
     def planted(self) -> bool:
@@ -237,6 +239,7 @@ class Rebuilder:
             stop=self._last.stop,
             rested=self._rested and not calls,
             ended=self._ended,
+            checkpoints=self._marks.keys(),
         )
 
     def _mark(self, session: Session) -> _Mark:

@@ -45,10 +45,15 @@ class Packs:
         self.sizes: dict[Path, int] = {}
         """Bytes of each pack."""
         self._places: dict[bytes, _Place] = {}
+        self.damaged: list[Path] = []
+        """Packs that are none any more: what only they held is missing."""
         self._descriptors: dict[Path, int] = {}
         try:
             for path in sorted(directory.glob(f"*{SUFFIX}")):
-                self.add(path)
+                try:
+                    self.add(path)
+                except Damaged:
+                    self.damaged.append(path)
         except BaseException:
             self.close()
             raise
@@ -62,13 +67,19 @@ class Packs:
         return sum(self.sizes.values())
 
     def add(self, path: Path) -> None:
-        """Take up a pack. Damaged when it is none."""
+        """Take up a pack. Damaged when it is none, and then nothing of it is."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._descriptors[path] = descriptor
-        size = os.fstat(descriptor).st_size
-        self.sizes[path] = size
-        for digest, offset, length in _index(descriptor, size, path):
-            self._places[digest] = _Place(descriptor, offset, length)
+        try:
+            size = os.fstat(descriptor).st_size
+            places = {
+                digest: _Place(descriptor, offset, length)
+                for digest, offset, length in _index(descriptor, size, path)
+            }
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptors[path], self.sizes[path] = descriptor, size
+        self._places |= places
 
     def length(self, digest: bytes) -> int:
         """Bytes of an object."""
@@ -230,6 +241,18 @@ def sweep(directory: Path) -> None:
     """Remove what a writer that died left half written. Only for the directory's one writer."""
     for path in directory.glob(f"*{_NEW}"):
         path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A small file beside the packs, which is there whole and durable or not at all."""
+    temporary = path.with_suffix(_NEW)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sandbox.checkpoints.compare import same_files
 from sandbox.checkpoints.errors import CheckpointError
-from sandbox.checkpoints.packs import sync_directory
+from sandbox.checkpoints.packs import sync_directory, write_whole
 from sandbox.checkpoints.restore import Restore
-from sandbox.checkpoints.store import Checkpoint, Store
+from sandbox.checkpoints.store import DIRECTORY, Checkpoint, Store
 from sandbox.errors import SandboxError
 from sandbox.workspace import beneath, manifest
 from sandbox.workspace.quota import opened
@@ -36,12 +36,15 @@ class BroughtBack:
         sync_directory(self.mark.parent)
 
 
-def unfinished(session_dir: Path) -> int | None:
-    """The checkpoint that the session was being brought back to when that was cut short."""
+def unfinished(session_dir: Path) -> str | None:
+    """The checkpoint that the session was being brought back to when that was cut short; `N` where the mark
+    cannot be read, and then it is any.
+    """
     try:
-        return int((session_dir / "checkpoints" / MARK).read_text())
+        number = (session_dir / DIRECTORY / MARK).read_bytes()
     except FileNotFoundError:
         return None
+    return number.decode() if number.isdigit() else "N"
 
 
 def bring_back(session_dir: Path, store: Store, target: Checkpoint) -> BroughtBack:
@@ -50,8 +53,7 @@ def bring_back(session_dir: Path, store: Store, target: Checkpoint) -> BroughtBa
     fresh: dict[str, os.stat_result] = {}
     restore = Restore(store.packs, fresh.__setitem__)
     try:
-        mark.write_text(str(target.number))
-        sync_directory(store.directory)
+        write_whole(mark, str(target.number).encode())
         with opened(session_dir) as tree, beneath.root(tree) as here:
             restore.run(here, target.root)
             os.sync()

@@ -16,7 +16,7 @@ from typing import Self
 
 from sandbox.checkpoints import tree
 from sandbox.checkpoints.errors import CheckpointError, Damaged, TooMuch
-from sandbox.checkpoints.packs import Packs, PackWriter, sweep, sync_directory
+from sandbox.checkpoints.packs import Packs, PackWriter, sweep, sync_directory, write_whole
 from sandbox.checkpoints.scan import Scanned, Seen, scan
 from sandbox.workspace import beneath, layout
 from sandbox.workspace.quota import opened
@@ -87,12 +87,20 @@ class Store:
             fields = json.loads(self._path(number).read_bytes())
             if fields.pop("version") != _VERSION:
                 raise CheckpointError(f"checkpoint {number} was taken by another version of usermode")
-            return Checkpoint(**fields)
+            found = Checkpoint(**fields)
+            assert len(found.root) == len(tree.NOTHING)
+            return found
         except FileNotFoundError:
             have = ", ".join(map(str, self.numbers()[-10:])) or "none"
             raise CheckpointError(f"there is no checkpoint {number}; there are (latest) {have}") from None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
             raise Damaged(f"checkpoint {number} cannot be read: {error}") from error
+
+    def _readable(self, number: int) -> Checkpoint | None:
+        try:
+            return self.load(number)
+        except CheckpointError:
+            return None
 
     def _path(self, number: int) -> Path:
         return file_of(self.directory, number)
@@ -101,7 +109,8 @@ class Store:
 class Writer(Store):
     """The one that takes checkpoints of a session's tree and keeps their bounds."""
 
-    def __init__(self, session_dir: Path, bounds: Bounds) -> None:
+    def __init__(self, session_dir: Path, bounds: Bounds, known: Container[int] | None = None) -> None:
+        """`known`: numbers that who asks for checkpoints has been told of; None for all that there are."""
         (session_dir / DIRECTORY).mkdir(mode=0o700, exist_ok=True)
         (session_dir / DIRECTORY).chmod(0o700)
         super().__init__(session_dir)
@@ -110,13 +119,24 @@ class Writer(Store):
         self._bounds = bounds
         self._seen: Seen | None = None
         numbers = self.numbers()
-        self.last = self.load(numbers[-1]) if numbers else None
+        self._next = numbers[-1] + 1 if numbers else 0
+        self.last = self._readable(numbers[-1]) if numbers else None
+        # A crash before it was written down leaves one that nobody knows of; so does another's `first`.
+        self._told = known is None or not numbers or numbers[-1] in known
 
     def take(self, *, unsettled: bool = False, keep: Container[int] = ()) -> Checkpoint | None:
-        """Keep the tree as it is now; None when it is as it was the last time. None of `keep` is collected.
+        """Keep the tree as it is now; None when it is as it was the last time, and that was told. None of
+        `keep` is collected.
 
-        CheckpointError when it cannot be kept: no more was written then, and a later one may fit.
+        CheckpointError when it cannot be kept: a later one may fit.
         """
+        taken = self._taken(unsettled=unsettled, keep=keep)
+        if taken is None and not self._told:
+            taken = self.last
+        self._told = True
+        return taken
+
+    def _taken(self, *, unsettled: bool, keep: Container[int]) -> Checkpoint | None:
         self._refuse_full_disk()
         limit = self._bounds.megabytes << 20
         writer = PackWriter(self.packs, limit)
@@ -124,13 +144,13 @@ class Writer(Store):
             found = _scanned(self._session_dir, writer, self._seen, unsettled=unsettled)
             same = self.last is not None and self.last.root == found.digest
             before = self.packs.size
-            if not same:
+            if not same or writer.written:  # what was damaged is stored again
                 writer.commit()
             if same:
                 self._seen = found.top
                 return None
             taken = Checkpoint(
-                number=0 if self.last is None else self.last.number + 1,
+                number=self._next,
                 digest=found.digest.hex(),
                 files=found.files,
                 stored_bytes=self.packs.size - before,
@@ -157,7 +177,7 @@ class Writer(Store):
 
     def first(self, session_dir: Path, seen: Seen | None) -> tuple[Checkpoint, Seen]:
         """Checkpoint 0, taken of another session's tree; what `seen` knows of that is not read again."""
-        assert self.last is None
+        assert self._next == 0
         self._refuse_full_disk()
         writer = PackWriter(self.packs, self._bounds.megabytes << 20)
         try:
@@ -169,7 +189,7 @@ class Writer(Store):
             raise CheckpointError(f"no snapshot: {error.strerror or error}") from error
         finally:
             writer.abort()
-        self.last = taken
+        self.last, self._next = taken, 1
         return taken, found.top
 
     def _keep(self, taken: Checkpoint, keep: Container[int]) -> None:
@@ -177,7 +197,7 @@ class Writer(Store):
             self._sweep_packs(hard=True)
             raise TooMuch(f"no checkpoint: the workspace takes more than {self._bounds.megabytes:,} MB")
         self._write(taken)
-        self.last = taken
+        self.last, self._next, self._told = taken, taken.number + 1, False
         self._collect(taken, keep)
 
     def _held(self, checkpoints: Iterable[Checkpoint]) -> int:
@@ -188,16 +208,8 @@ class Writer(Store):
         return sum(map(self.packs.length, live))
 
     def _write(self, taken: Checkpoint) -> None:
-        path = self._path(taken.number)
-        temporary = path.with_suffix(".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o600), "wb") as file:
-            file.write(json.dumps({"version": _VERSION, **asdict(taken)}).encode())
-            file.flush()
-            os.fsync(file.fileno())
         # The commit point: past here the checkpoint exists.
-        temporary.rename(path)
-        sync_directory(self.directory)
+        write_whole(self._path(taken.number), json.dumps({"version": _VERSION, **asdict(taken)}).encode())
 
     def _collect(self, newest: Checkpoint, kept: Container[int]) -> None:
         """Drop the oldest until all is within the bounds."""
@@ -224,7 +236,7 @@ class Writer(Store):
 
     def _sweep_packs(self, *, hard: bool) -> None:
         """Remove objects that no checkpoint has: whole packs, and what is mostly dead (`hard`: partly)."""
-        live = tree.reachable(self.packs, (self.load(number).root for number in self.numbers()))
+        live = self._live()
         rewritten: list[Path] = []
         for path in list(self.packs.sizes):
             held = self.packs.contents(path)
@@ -236,6 +248,26 @@ class Writer(Store):
                 rewritten.append(path)
         if rewritten:
             self._rewrite(rewritten, live)
+
+    def _live(self) -> set[bytes]:
+        """What the checkpoints are made of. One that lacks something, so that nobody can be taken back to it,
+        is dropped: it must not keep the others from being collected.
+        """
+        try:
+            return self._made_of(self.numbers())
+        except CheckpointError:
+            self._drop([number for number in self.numbers() if not self._is_whole(number)])
+            return self._made_of(self.numbers())
+
+    def _is_whole(self, number: int) -> bool:
+        try:
+            self._made_of([number])
+        except CheckpointError:
+            return False
+        return True
+
+    def _made_of(self, numbers: list[int]) -> set[bytes]:
+        return tree.reachable(self.packs, [self.load(number).root for number in numbers])
 
     def _rewrite(self, paths: list[Path], live: set[bytes]) -> None:
         """Put what is alive of these packs into one new pack; a crash leaves both, and loses nothing."""

@@ -222,7 +222,7 @@ def test_one_that_is_cut_short_is_finished_by_the_same_again(past, monkeypatch):
         broken.setattr("sandbox.checkpoints.restore.Restore._fill", _full)
         with pytest.raises(UsageError, match="the same again finishes it"):
             rewind(past.directory.name, 1)
-    assert unfinished(past.directory) == 1
+    assert unfinished(past.directory) == "1"
     assert past.said[-1] == "go 3"  # not cut before the files are back
     past.rewind(1)
     assert unfinished(past.directory) is None
