@@ -1,13 +1,16 @@
-"""A harness that dies at any boundary: its journal, its sandbox, its model and its user, each step counted.
+"""A harness that dies at any boundary: its journal, sandbox, model, user and gate, each step counted.
 
-Once it is dead nothing of it has any effect, whatever its tasks still try while they unwind; the sandbox
-lives on with what runs in it, as a container does when its harness is killed.
+The sandbox lives on with what runs in it, as a container does when its harness is killed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+
+import pytest
+from boundaries import Died, Life, Mortal
+from downloads import DIALLING, fetching, let_out, mortal_connect
 
 from harness.approvals.petition import Reply
 from harness.boot import RunOptions, run
@@ -18,7 +21,7 @@ from harness.machine import Opened
 from harness.providers.scripted import ScriptedProvider
 from harness.reading import read
 from harness.store import Store
-from policies.schema import Limits, Policy, Rule, When
+from policies.schema import Limits, Network, Policy, Rule, When
 from sandbox.memory import MemorySandbox
 
 TASK = "mend it, and mind the queue"
@@ -26,55 +29,10 @@ SLOW_S = 0.06
 STUCK_S = 20
 """No session here takes a second."""
 
-
-class Died(BaseException):
-    """SIGKILL, as the code under test would never see it."""
-
-
-class Life:
-    """Ends at a step, named or counted."""
-
-    def __init__(self, dies_at=None):
-        """`dies_at` is the number of a step, or how one is called: then the first of that name."""
-        self.steps = 0
-        self.dies_at = dies_at
-        self.dead = False
-        self.trail = []
-
-    def step(self, name):
-        if self.dead:
-            raise Died(name)
-        self.steps += 1
-        self.trail.append(name)
-        if self.dies_at in (self.steps, name):
-            self.dead = True
-            raise Died(name)
-
-
 BOX = {
     "start", "run", "result", "release", "progress", "send_stdin", "kill", "jobs", "read_file", "write_file",
     "stat", "list_dir",
 }  # fmt: skip
-
-
-class MortalBox:
-    """The sandbox as one harness sees it."""
-
-    def __init__(self, box, life):
-        self._box, self._life = box, life
-
-    def __getattr__(self, name):
-        real = getattr(self._box, name)
-        if name not in BOX:
-            return real
-
-        async def call(*args, **kwargs):
-            self._life.step(f"before {name}")
-            done = await real(*args, **kwargs)
-            self._life.step(f"after {name}")
-            return done
-
-        return call
 
 
 class MortalModel(ScriptedProvider):
@@ -118,7 +76,11 @@ def install(monkeypatch, world):
         one = world()
         return MortalModel(one.life, one.replies, one.requests)
 
+    async def connect(*where):
+        return await mortal_connect(world().life, *where)
+
     monkeypatch.setattr(Journal, "append_many", append_many)
+    monkeypatch.setattr("sandbox.egress.peers.connect", connect)
     # Whether the disk keeps what it said it kept is tried elsewhere; here it would only take time.
     monkeypatch.setattr("harness.journal._sync", lambda fd: None)
     for module in ("harness.boot", "harness.boot_resume"):
@@ -148,19 +110,25 @@ async def worlds(directory, monkeypatch, begin):
 class World:
     """What outlives a harness: the home on the disk, and the container with what runs in it."""
 
-    def __init__(self, tmp_path, replies, talk=None):
+    def __init__(self, tmp_path, replies, talk=None, mirror=None):
         self.home = tmp_path / "home"
         self.replies = replies
+        self.mirror = mirror
+        """The server outside, if there is one."""
+        self.path = "" if mirror is None else mirror.new_path()
+        """Where this world downloads from."""
         self.talk = talk
         """What is said while the first harness runs, if anything is; then there is no task."""
         self.ran = {}
         """How often each command had its effect, counted by the guest."""
         self.requests = []
-        self.life = Life()
+        self.lives = [Life()]
+        """Of its harnesses, one after the other."""
         self.box = self._new_box()
         self.policy = Policy(
             name="test",
             limits=Limits(yield_s=SLOW_S / 2),
+            network=Network() if mirror is None else mirror.network,
             rules=(
                 Rule(
                     syscall="bash",
@@ -180,10 +148,12 @@ class World:
             await process.out(f"{name} is done\n")
             return 0
 
+        port = 0 if self.mirror is None else self.mirror.port
+        fetch = fetching(f"http://127.0.0.1:{port}{self.path}", lambda: self.box.network, self.ran)
         return MemorySandbox(
             policy=Policy(name="test"),
             files={"/workspace/queue.txt": "start\nend\n", "/workspace/notes": "nothing yet\n"},
-            commands={"effect": effect},
+            commands={"effect": effect, "fetch": fetch},
         )
 
     @asynccontextmanager
@@ -196,12 +166,19 @@ class World:
     @asynccontextmanager
     async def open(self, spec):
         self.life.step("before open")
-        yield Opened(MortalBox(self.box, self.life), None)
+        async with self._let_out(spec):
+            yield Opened(Mortal(self.box, self.life, BOX), None)
 
     @asynccontextmanager
     async def again(self, spec, ref):
         self.life.step("before open again")
-        yield Opened(MortalBox(self.box, self.life), None, how="attached" if ref == self.box.ref else "new")
+        async with self._let_out(spec):
+            how = "attached" if ref == self.box.ref else "new"
+            yield Opened(Mortal(self.box, self.life, BOX), None, how=how)
+
+    def _let_out(self, spec):
+        harness = asyncio.current_task()
+        return let_out(self.box, spec.gate, self.life, harness.cancel)
 
     async def changes(self, state):
         return 0
@@ -211,15 +188,43 @@ class World:
 
     async def start(self, dies_at=None):
         """Run the session; None when its harness died."""
-        self.life = Life(dies_at)
+        self.lives.append(Life(dies_at))
         task = TASK if self.talk is None else ""
         options = RunOptions(task=task, policy=self.policy, talk=self.talk, **self._given())
-        return await _lived(run(options, lambda event: None, Interrupt(), machine=self.machine))
+        return await self._lived(run(options, lambda event: None, Interrupt(), machine=self.machine))
 
     async def resume(self, dies_at=None, message=""):
-        self.life = Life(dies_at)
+        self.lives.append(Life(dies_at))
         options = ResumeOptions("last", message, **self._given())
-        return await _lived(resume(options, lambda event: None, Interrupt(), machine=self.machine))
+        return await self._lived(resume(options, lambda event: None, Interrupt(), machine=self.machine))
+
+    async def _lived(self, session):
+        harness = asyncio.create_task(session)
+        await asyncio.wait([harness], timeout=STUCK_S)
+        if not harness.done():
+            harness.cancel()
+            pytest.fail(f"stuck after {self.life.trail[-5:]}")
+        try:
+            return await harness
+        except Died:
+            return None
+        except asyncio.CancelledError:
+            assert self.life.dead
+            return None
+
+    @property
+    def life(self):
+        return self.lives[-1]
+
+    @property
+    def dialled(self):
+        """How often a gate of this world was about to dial out."""
+        return sum(life.trail.count(DIALLING) for life in self.lives)
+
+    @property
+    def asked(self):
+        """Requests of this world that reached the server."""
+        return 0 if self.mirror is None else self.mirror.asked[self.path]
 
     @property
     def records(self):
@@ -228,11 +233,3 @@ class World:
 
     async def close(self):
         await self.box.close()
-
-
-async def _lived(session):
-    try:
-        async with asyncio.timeout(STUCK_S):
-            return await session
-    except Died:
-        return None

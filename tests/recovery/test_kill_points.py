@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 
 import pytest
+from downloads import BODY, check_downloads, mirrored
 from mortal import TASK, World, worlds
 
-from harness.events import CallIntent, CallOutcome, MessageAdded, SessionEnded
+from harness.events import CallIntent, CallOutcome, EgressClosed, EgressDecided, MessageAdded, SessionEnded
 from harness.messages import Result
 
 
@@ -28,6 +30,7 @@ REPLIES = [
     calls(bash("effect slow-long")),
     calls(("job", {"action": "list"}), ("job", {"action": "poll", "job": "job-1", "wait_s": 1})),
     calls(bash("effect asked")),
+    calls(bash("fetch packages")),
     calls(
         ("write", {"path": "/workspace/a", "content": "a\n"}),
         ("write", {"path": "/workspace/b", "content": "b\n"}),
@@ -39,9 +42,26 @@ REPLIES = [
 ]
 
 
+DOWNLOADS = {
+    "before writing egress", "after writing egress", "before dialling", "after dialling",
+    "before outside send", "after outside receive", "before inside send", "after inside send",
+    "before writing egress_closed", "after writing egress_closed",
+}  # fmt: skip
+"""Among the boundaries: those of the gate, while it carries."""
+
+
+@pytest.fixture(scope="module")
+def mirror():
+    with mirrored() as serving:
+        yield serving
+
+
 @pytest.fixture
-async def world(tmp_path, monkeypatch):
-    async with worlds(tmp_path, monkeypatch, lambda directory: World(directory, REPLIES)) as make:
+async def world(tmp_path, monkeypatch, mirror):
+    def begin(directory):
+        return World(directory, REPLIES, mirror=mirror)
+
+    async with worlds(tmp_path, monkeypatch, begin) as make:
         yield make
 
 
@@ -53,8 +73,9 @@ async def killed_once(world, point):
     before = world.records
     if not before:
         # Nothing was ever acknowledged: there is no session, and nothing happened.
-        assert world.ran == {}
+        assert (world.ran, world.asked) == ({}, 0)
         return world
+    check_downloads(world.dialled, world.asked, before)
     last = before[-1].entry
     # A harness that died with its last word written left nothing to do.
     check(world, before, last if isinstance(last, SessionEnded) else await world.resume())
@@ -84,11 +105,11 @@ def check(world, before, ended):
     said = {one.result.call_id: one.result for one in outcomes}
     for call in asked:
         command = str(call.arguments.get("command", ""))
-        names = [part.split()[1] for part in command.split(";") if part.strip().startswith("effect")]
-        for name in names:
+        for name in re.findall(r"(?:effect|fetch) ([\w-]+)", command):
             missing = said[call.id].error in ("not_run", "unknown")
             assert missing or world.ran.get(name) == 1, (name, said[call.id])
             assert said[call.id].error != "not_run" or name not in world.ran, name
+    check_downloads(world.dialled, world.asked, records)
     lines = bytes(world.box.tree.get("/workspace/queue.txt").data).decode().count("line")
     edits = [said[call.id] for call in asked if call.name == "edit"]
     # Of a file it can always be told, while nobody else writes it.
@@ -102,7 +123,15 @@ def check(world, before, ended):
 async def test_a_session_that_nobody_kills_is_as_it_should_be(world):
     one = await world("whole")
     check(one, [], await one.start())
-    assert one.ran == dict.fromkeys(("one", "two", "slow-long", "asked", "three", "four", "five"), 1)
+    effects = ("one", "two", "slow-long", "asked", "packages", "three", "four", "five")
+    assert one.ran == dict.fromkeys(effects, 1)
+    decided, closed = (record.entry for record in one.records if record.entry.kind.startswith("egress"))
+    assert isinstance(decided, EgressDecided)
+    assert isinstance(closed, EgressClosed)
+    assert (decided.decision, decided.path, one.asked) == ("allow", one.path, 1)
+    assert closed.why == "done"
+    assert closed.bytes_in > len(BODY)
+    assert set(one.life.trail) >= DOWNLOADS
 
 
 @pytest.mark.parametrize("share", range(8))
@@ -119,7 +148,7 @@ async def test_killed_again_while_it_is_taken_up_it_still_loses_nothing(world):
     again = 0
     for number in range(24):
         one = await world(f"twice-{number}")
-        if await one.start(chance.randrange(2, 200)) is not None or not one.records:
+        if await one.start(chance.randrange(2, 260)) is not None or not one.records:
             continue
         before = one.records
         ended = await one.resume(chance.randrange(1, 40))
