@@ -138,7 +138,7 @@ class Brood:
             options=options,
             policy=errand.policy,
             way_out=way_out,
-            provider=for_child(parent.provider, line),
+            provider=for_child(parent.provider, line, errand.call_id),
             recorder=recorder,
             interrupt=Interrupt(),
             session=Session(errand.budget),

@@ -29,7 +29,7 @@ from harness.record import FILE, MAX_LINE, BadLine, Record, decode
 from harness.reserve import FILE as RESERVE
 from sandbox import owner
 
-SESSION_ID = re.compile(r"^\d{8}-\d{6}-[0-9a-f]{6}$")
+SESSION_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}", re.ASCII)
 """UTC date and time, then a random part: `20261122-143005-8f3a2c`. Sorts by age; safe in any name."""
 _PREFIX = re.compile(r"^[0-9a-f-]{1,22}$")
 _REMOVING = ".removing-"
@@ -150,7 +150,7 @@ class Store:
             return sorted(
                 entry.name
                 for entry in entries
-                if SESSION_ID.match(entry.name) and entry.is_dir(follow_symlinks=False)
+                if SESSION_ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
             )
 
     def list(self) -> list[SessionRow]:
@@ -190,7 +190,7 @@ class Store:
         """Delete a session and its files, or leave that to `sweep`. UsageError while it runs, or for a path
         that is no session.
         """
-        if directory.parent != self.sessions or not SESSION_ID.match(directory.name):
+        if directory.parent != self.sessions or not SESSION_ID.fullmatch(directory.name):
             raise UsageError(f"{directory} is not a session of {self.home}")
         try:
             with exclusive(directory):

@@ -65,9 +65,17 @@ def open_provider(name: str, *, base_url: str | None = None, env: Mapping[str, s
             raise UsageError(f"no provider {kind!r}: give one of {', '.join(FORMS)}")
 
 
-def for_child(provider: Provider, name: str) -> Provider:
-    """The same model for a session that this one starts: a script holds what each of them says."""
-    return provider.of_child(name) if isinstance(provider, ScriptedProvider) else provider
+def for_child(provider: Provider, name: str, call_id: str) -> Provider:
+    """The same model for a session that this one starts. What is played says what that child said: by its
+    `name` in a script, by the call that started it in a recording; UsageError where that holds no such child.
+    """
+    match provider:
+        case ScriptedProvider():
+            return provider.of_child(name)
+        case ReplayProvider():
+            return provider.of_child(call_id)
+        case _:
+            return provider
 
 
 def _key(env: Mapping[str, str], *names: str) -> str:

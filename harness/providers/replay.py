@@ -2,42 +2,55 @@
 
 Every request is compared with the recorded conversation up to the reply that is due. Where they differ the
 session has drifted, and what the model would have said is unknown: it ends there, with the first differing
-byte.
+byte. What may differ is in `drift.py`.
+
+A child of the session is played from the child's own journal, which lies beside its parent's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from harness.errors import UsageError
-from harness.events import Compacted, Entry, MessageAdded, Notice
+from harness.errors import JournalError, UsageError
+from harness.events import CallOutcome, ChildStarted, Compacted, Entry, MessageAdded, Notice, SessionStarted
 from harness.memory.rebuild import Rebuild
 from harness.messages import Message, Text, Thinking, Usage
 from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
+from harness.providers.drift import drift
 from harness.reading import read
-
-_REDACTED, _REDACTED_END = "‹redacted:", "›"
-_CONTEXT = 24
+from harness.record import FILE
+from harness.store import SESSION_ID
 
 
 class ReplayProvider:
-    """Plays the replies of one recorded session, in order. `source` names the recording in messages."""
+    """Plays the replies of one recorded session, in order. `source` names the recording in messages,
+    `children` are the recordings of the sessions that it started, by the ids of the calls that did.
+    """
 
     name = "replay"
 
-    def __init__(self, entries: Iterable[Entry], *, source: str = "recording") -> None:
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        *,
+        source: str = "recording",
+        children: Mapping[str, ReplayProvider] | None = None,
+    ) -> None:
         self.model = source
         self._entries = list(entries)
+        self._children = children or {}
+        self._ids = {one.session for one in self._entries if isinstance(one, SessionStarted | ChildStarted)}
         self._replies = [
             (place, entry)
             for place, entry in enumerate(self._entries)
             if isinstance(entry, MessageAdded) and entry.message.role == "assistant"
         ]
-        if not self._replies:
+        # A child may have ended before it said anything.
+        if not self._replies and not _is_child(self._entries):
             raise UsageError(f"{source} holds no reply of a model to replay")
         self._told = Rebuild()
         self._next = 0
@@ -48,8 +61,28 @@ class ReplayProvider:
 
     @classmethod
     def from_journal(cls, path: Path) -> ReplayProvider:
-        """From a journal (its file, or its session's directory); JournalError when it cannot be trusted."""
-        return cls((record.entry for record in read(path)), source=str(path))
+        """From a journal (its file, or its session's directory) and its children's, which lie beside it.
+
+        JournalError when one of them cannot be trusted, UsageError when a child's is gone.
+        """
+        return cls._opened(path.absolute(), frozenset())
+
+    @classmethod
+    def _opened(cls, path: Path, above: frozenset[str]) -> ReplayProvider:
+        entries = [record.entry for record in read(path)]
+        beside = (path if path.is_dir() else path.parent).parent
+        children = {}
+        for child in _children(path, entries, beside):
+            if child.session in above:
+                raise JournalError(f"{path}: {child.session} cannot be beneath itself", code="corrupt")
+            children[child.call_id] = cls._opened(beside / child.session, above | {child.session})
+        return cls(entries, source=str(path), children=children)
+
+    def of_child(self, call_id: str) -> ReplayProvider:
+        """What the session said that this call started. UsageError where none was recorded."""
+        if (child := self._children.get(call_id)) is None:
+            raise UsageError(f"in {self.model} no session of its own was started by {call_id}")
+        return child
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         if request.purpose == "summary":
@@ -60,7 +93,8 @@ class ReplayProvider:
             raise self._drift(f"it holds {len(self._replies)} replies and the session asks for one more")
         place, entry = self._replies[turn]
         self._overflow(self._replies[turn - 1][0] if turn else 0, place)
-        self._compare(request.messages, self._recorded(place))
+        if (found := drift(request.messages, self._recorded(place), self._ids)) is not None:
+            raise self._drift(found)
         reply = Reply(entry.message, entry.usage or Usage(), _stop(entry))
         for part in reply.message.parts:
             if isinstance(part, Text | Thinking) and part.text:
@@ -99,27 +133,6 @@ class ReplayProvider:
         self._told.settle()
         return self._told.memory.assemble(self._told.messages)
 
-    def _compare(self, now: Sequence[Message], recorded: Sequence[Message]) -> None:
-        if now == recorded:
-            return
-        for number, (ours, theirs) in enumerate(zip(now, recorded, strict=False), 1):
-            if ours != theirs:
-                self._compare_message(number, ours, theirs)
-        if len(now) != len(recorded):
-            raise self._drift(f"the session sends {len(now)} messages where {len(recorded)} were recorded")
-
-    def _compare_message(self, number: int, now: Message, recorded: Message) -> None:
-        ours, theirs = now.model_dump_json(), recorded.model_dump_json()
-        if _matches(ours, theirs):
-            return
-        at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
-        at = min(len(ours), len(theirs)) if at is None else at
-        before = slice(max(0, at - _CONTEXT), at + _CONTEXT)
-        raise self._drift(
-            f"message {number} ({recorded.role}) differs from byte {len(theirs[:at].encode())} on: "
-            f"recorded {theirs[before]!r}, now {ours[before]!r}"
-        )
-
     def _drift(self, what: str) -> ProviderError:
         return ProviderError("drift", f"the session drifted from {self.model}: {what}")
 
@@ -136,16 +149,24 @@ def _stop(entry: MessageAdded) -> Stop:
     return "calls" if entry.message.calls else "end"
 
 
-def _matches(now: str, recorded: str) -> bool:
-    """Equal, where a redaction in the recording stands for any text."""
-    head, *rest = recorded.split(_REDACTED)
-    if not rest or not now.startswith(head):
-        return False
-    at = len(head)
-    pieces = [piece.partition(_REDACTED_END)[2] for piece in rest]
-    for piece in pieces[:-1]:
-        at = now.find(piece, at)
-        if at < 0:
-            return False
-        at += len(piece)
-    return len(now) - at >= len(pieces[-1]) and now.endswith(pieces[-1])
+def _is_child(entries: Sequence[Entry]) -> bool:
+    return any(isinstance(entry, SessionStarted) and entry.parent is not None for entry in entries[:1])
+
+
+def _children(path: Path, entries: Sequence[Entry], beside: Path) -> Iterator[ChildStarted]:
+    """Those that have a journal. UsageError for one that ran and has none any more."""
+    # A child that could not be started may have left nothing.
+    ended = [entry for entry in entries if isinstance(entry, CallOutcome)]
+    ran = {outcome.result.call_id for outcome in ended if "session" in outcome.details}
+    for child in entries:
+        if not isinstance(child, ChildStarted):
+            continue
+        if not SESSION_ID.fullmatch(child.session):
+            raise JournalError(f"{path}: {child.session[:40]!r} is no session's id", code="corrupt")
+        if (beside / child.session / FILE).exists():
+            yield child
+        elif child.call_id in ran:
+            raise UsageError(
+                f"{path} started the child {child.name}, whose journal is gone, so what it said cannot be "
+                f"played: put it back at {beside / child.session}, or replay another session"
+            )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import asynccontextmanager
 
 import pytest
-from boot_double import MemoryMachine, Started
+from boot_double import Started
+from family_double import Nursery, free, lines, spawn
 from kernel_double import Says, calls
 
 from harness.approvals.petition import Reply
@@ -23,40 +22,10 @@ from harness.events import (
     SessionEnded,
     SessionStarted,
 )
-from harness.machine import Opened
 from harness.reading import read
 from harness.recovery.rebuild import Rebuilder
 from harness.store import Store
-from policies import load
 from policies.schema import Policy, Rule, When
-from sandbox.memory import MemorySandbox
-
-
-class Nursery(MemoryMachine):
-    """A box for each session that is opened, and what is still open."""
-
-    def __init__(self, commands=None):
-        super().__init__()
-        self.commands = commands or {}
-        self.living = set()
-        self.most = 0
-        self.abandoned = []
-
-    @asynccontextmanager
-    async def open(self, spec):
-        self.opened.append(spec)
-        box = MemorySandbox(policy=spec.policy, files={"/workspace/.keep": ""}, commands=self.commands)
-        self.living.add(spec.session)
-        self.most = max(self.most, len(self.living))
-        try:
-            async with box:
-                yield Opened(box, None)
-        finally:
-            self.living.discard(spec.session)
-            self.closed += 1
-
-    async def abandon(self, state):
-        self.abandoned.append(state.name)
 
 
 @pytest.fixture
@@ -64,15 +33,6 @@ def started(tmp_path):
     made = Started(tmp_path)
     made.machine = Nursery()
     return made
-
-
-def lines(started, *replies):
-    """The script: a reply is the session's own, or (child, reply)."""
-    text = []
-    for reply in replies:
-        child, one = reply if isinstance(reply, tuple) else ("", reply)
-        text.append(json.dumps({"child": child, **(one if isinstance(one, dict) else {"text": one})}))
-    started.script.write_text("\n".join(text) + "\n")
 
 
 def results(started):
@@ -90,15 +50,6 @@ def journals(started):
         assert isinstance(first, SessionStarted)
         found[first.parent.name if first.parent else ""] = entries
     return found
-
-
-def spawn(name, task="do it", **more):
-    return "spawn", {"name": name, "task": task, **more}
-
-
-def free(**limits):
-    policy = load("strict")
-    return policy.model_copy(update={"limits": policy.limits.model_copy(update=limits)})
 
 
 async def go(started, policy=None, **options):

@@ -76,7 +76,7 @@ def test_a_new_session_is_private_and_its_name_is_its_id(store):
         directory = store.new_session()
     finally:
         os.umask(previous)
-    assert SESSION_ID.match(directory.name)
+    assert SESSION_ID.fullmatch(directory.name)
     assert directory.parent == store.sessions
     for path in (directory, store.sessions, store.home):
         assert path.stat().st_mode & 0o777 == 0o700

@@ -8,7 +8,7 @@ import pytest
 from asking import ask, fault_of, reply_of
 
 from harness.errors import JournalError, UsageError
-from harness.events import CallIntent, CallOutcome, Entry, MessageAdded, Notice
+from harness.events import CallIntent, CallOutcome, ChildStarted, Entry, MessageAdded, Notice
 from harness.journal import Journal
 from harness.messages import Call, Message, Result, Text, Usage, user
 from harness.providers.replay import ReplayProvider
@@ -100,3 +100,99 @@ def test_a_recording_without_replies_or_without_trust_is_refused(tmp_path):
     (tmp_path / "journal.jsonl").write_text('{"not": "a journal"}\n{"at": "all"}\n')
     with pytest.raises(JournalError):
         ReplayProvider.from_journal(tmp_path)
+
+
+OWN, CHILD, OTHER = (f"20261122-14300{n}-8f3a2c" for n in range(3))
+SPAWN = Call(id="call_1", name="spawn", arguments={"name": "tests", "task": "go"})
+STARTED = ChildStarted(name="tests", session=CHILD, call_id="call_1", children=0, mergeable=True)
+ASKED = Message(role="assistant", parts=(Text(text="I ask."), SPAWN))
+
+
+def told(of: str, more: str = "") -> Result:
+    return Result(call_id="call_1", name="spawn", content=f"child tests (session {of}) ended: done{more}")
+
+
+def with_child(result: Result, **details: str) -> list[Entry]:
+    return [
+        MessageAdded(message=user("go")),
+        MessageAdded(message=ASKED, stop="calls"),
+        CallIntent(call=SPAWN, decision="allow"),
+        STARTED,
+        CallOutcome(result=result, duration_s=0.1, details=details),
+        MessageAdded(message=LAST, stop="end"),
+    ]
+
+
+def after(result: Result) -> list[Message]:
+    return [user("go"), ASKED, Message(role="tool", parts=(result,))]
+
+
+async def test_where_a_recorded_child_is_named_any_session_may_be_and_nothing_else_may():
+    provider = ReplayProvider(with_child(told(CHILD, f", as {OTHER} did")))
+    now = "20270101-000000-abcdef"
+    assert (await reply_of(provider, ask(*after(told(now, f", as {OTHER} did"))))).message == LAST
+    for different in (
+        told(OTHER, f", as {OTHER} did"),
+        told(now, f", as {now} did"),
+        told("20270101-000000-abcde"),
+    ):
+        fault = await fault_of(provider, ask(*after(different)))
+        assert fault.fault == "drift"
+    fault = await fault_of(provider, ask(*after(told(now, f", as {OTHER} dad"))))
+    # The id is no difference: what is named is the byte after it.
+    assert "recorded" in str(fault)
+    at = (
+        Message(role="tool", parts=(told(now, f", as {OTHER} did"),)).model_dump_json().encode().rindex(b"id")
+    )
+    assert f"from byte {at} on" in str(fault)
+
+
+async def test_ids_and_redactions_may_stand_beside_each_other():
+    provider = ReplayProvider(with_child(told(CHILD, ", ‹redacted:TOKEN›.")))
+    same = await reply_of(provider, ask(*after(told("20270101-000000-abcdef", ", s3cret."))))
+    assert same.message == LAST
+    assert (
+        await fault_of(provider, ask(*after(told("20270101-000000-abcdef", ", s3cret"))))
+    ).fault == "drift"
+
+
+async def written(directory, entries):
+    directory.mkdir(mode=0o700, exist_ok=True)
+    journal = Journal.create(directory)
+    for entry in entries:
+        await journal.append(entry)
+    journal.close()
+    return directory
+
+
+async def test_a_child_is_played_from_its_own_journal_by_the_call_that_started_it(tmp_path):
+    await written(tmp_path / CHILD, [MessageAdded(message=user("go")), MessageAdded(message=LAST)])
+    parent = await written(tmp_path / OWN, with_child(told(CHILD), session=CHILD))
+    provider = ReplayProvider.from_journal(parent / "journal.jsonl")
+    assert (await reply_of(provider.of_child("call_1"), ask(user("go")))).message == LAST
+    assert (await fault_of(provider.of_child("call_1"), ask(user("come")))).fault == "drift"
+    with pytest.raises(UsageError, match="no session of its own was started by call_2"):
+        provider.of_child("call_2")
+
+
+async def test_a_child_whose_journal_is_gone_is_named_unless_it_never_began(tmp_path):
+    parent = await written(tmp_path / OWN, with_child(told(CHILD), session=CHILD))
+    with pytest.raises(UsageError, match=f"the child tests, whose journal is gone.*{CHILD}"):
+        ReplayProvider.from_journal(parent)
+    failed = told(CHILD).model_copy(update={"content": "it could not be started", "error": "failed"})
+    again = await written(tmp_path / OTHER, with_child(failed))
+    provider = ReplayProvider.from_journal(again)
+    with pytest.raises(UsageError):
+        provider.of_child("call_1")
+    assert (await reply_of(provider, ask(*after(failed)))).message == LAST
+
+
+@pytest.mark.parametrize("session", [OWN, "../" + CHILD, CHILD + "\n"])
+async def test_a_journal_that_names_what_cannot_be_its_child_is_not_trusted(tmp_path, session):
+    await written(tmp_path / CHILD, [MessageAdded(message=LAST)])
+    entries = with_child(told(CHILD), session=session)
+    entries[3] = STARTED.model_copy(update={"session": session})
+    parent = await written(tmp_path / OWN, entries)
+    with pytest.raises(JournalError) as caught:
+        ReplayProvider.from_journal(parent)
+    assert caught.value.code == "corrupt"
