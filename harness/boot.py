@@ -23,7 +23,7 @@ from harness.beginning import Beginning, begin
 from harness.boot_children import Brood
 from harness.budget import Budget, allowance
 from harness.calls import Devices
-from harness.checkpointing import Checkpointer, Fill, checkpointing
+from harness.checkpointing import Checkpointer, checkpointing
 from harness.desk import Desk, Talk, attended
 from harness.egress import Outfit, outfit
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError, UsageError
@@ -162,12 +162,10 @@ class Start:
     """What its journal told, of a session that is taken up again."""
     line: str = ""
     """The name of a session that another one started, after those above it: `tests/unit`."""
-    fill: Fill | None = None
-    """Makes what stands in its workspace; None where that is there, or is copied in."""
 
     @property
     def planted(self) -> bool:
-        """Whether the workspace was made before the first sandbox is opened."""
+        """Whether the workspace is another session's, and stands or is promised before the first sandbox."""
         if self.past is not None:
             return self.past.planted
         return bool(self.line) and self.options.workspace is not None
@@ -198,7 +196,6 @@ async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
         runtime=options.runtime,
         gate=gate,
         reopen=start.planted,
-        fill=start.fill,
     )
     # The sandbox with the workspace's copy, and in it the kernel; the sandbox is gone when this returns.
     going = _Live(start, approvals, gate)

@@ -112,11 +112,10 @@ class Brood:
             )
         )
         owner.claim(directory)
-        fill = None
         if parent.options.workspace is not None:
             if self._checkpoints is None:
                 raise CheckpointError("no checkpoints are taken of this workspace, so it cannot be shared")
-            fill = await self._checkpoints.snapshot(directory, limits)
+            await self._checkpoints.snapshot(directory, limits)
         _, way_out = await outfit(errand.policy, os.environ)
         way_out = replace(way_out, tools=parent.way_out.tools, above=self._gate)
         line = f"{parent.line}/{errand.name}".removeprefix("/")
@@ -147,7 +146,6 @@ class Brood:
             directory=directory,
             past=None,
             line=line,
-            fill=fill,
         )
 
     async def _lived(self, stack: AsyncExitStack, start: Start) -> SessionEnded | None:

@@ -8,9 +8,8 @@ it and the reply that followed. One that cannot be taken is a notice; the sessio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,17 +19,15 @@ from harness.messages import Call
 from harness.session import Session
 from policies.schema import Limits
 from sandbox.checkpoints.errors import CheckpointError, TooMuch
-from sandbox.checkpoints.share import fill, ground, link
-from sandbox.checkpoints.store import Bounds, Checkpoint, Store, Writer
-from sandbox.errors import SandboxError, SandboxRefused
-from sandbox.workspace import manifest
+from sandbox.checkpoints.planting import promise
+from sandbox.checkpoints.share import link
+from sandbox.checkpoints.store import Bounds, Checkpoint, Writer
+from sandbox.errors import SandboxError
 from sandbox.workspace.quota import bound_to, storage_of
 from sandbox.workspace.watchdog import usage
 
 WRITERS = frozenset({"bash", "write", "edit", "sudo", "job", "merge"})
 """Syscalls after which the workspace may be another."""
-Fill = Callable[[], None]
-"""Makes what stands in a workspace. Blocks; raises SandboxError."""
 
 
 class Checkpointer(Protocol):
@@ -45,10 +42,10 @@ class Checkpointer(Protocol):
         Never raises for a checkpoint that could not be taken: that is a notice, once.
         """
 
-    async def snapshot(self, session_dir: Path, limits: Limits) -> Fill | None:
-        """Give another session, which has none, a workspace that is this one as it is now, and mounted.
+    async def snapshot(self, session_dir: Path, limits: Limits) -> None:
+        """Promise another session, which has none, a workspace that is this one as it is now; its files are
+        made when its sandbox is opened.
 
-        What is returned makes what stands in it, for `SandboxSpec.fill`; None where that is done already.
         CheckpointError when it cannot be had; what was made until then is the caller's to remove.
         """
 
@@ -108,29 +105,20 @@ class Checkpoints:
             return (*found, _warning(came))
         return found if came is None else (*found, entry_of(came))
 
-    async def snapshot(self, session_dir: Path, limits: Limits) -> Fill | None:
+    async def snapshot(self, session_dir: Path, limits: Limits) -> None:
         async with self._alone:
             work = asyncio.ensure_future(asyncio.to_thread(self._give, session_dir, limits))
             try:
-                return await asyncio.shield(work)
+                await asyncio.shield(work)
             except asyncio.CancelledError:
                 await asyncio.wait([work])
                 raise
 
-    def _give(self, session_dir: Path, limits: Limits) -> Fill | None:
-        try:
-            known = manifest.load(self._session_dir, applied=False)
-        except FileNotFoundError:
-            raise CheckpointError("nothing was copied in") from None
+    def _give(self, session_dir: Path, limits: Limits) -> None:
         link(self._session_dir, session_dir, ())
         with Writer(session_dir, bounds(limits)) as writer:
             taken = self._writer.hand_over(writer)
-        ground(session_dir, known, limits)
-        filling = partial(_fill, session_dir, known, taken)
-        if known.mode == "overlay":  # mounted only over what is there
-            filling()
-            return None
-        return filling
+        promise(session_dir, self._session_dir, taken, limits)
 
     async def close(self) -> None:
         """Wait for the one that is going on, and leave the store."""
@@ -157,14 +145,6 @@ class Checkpoints:
         return usage(grows, self._limits.workspace_inodes).bytes > self._limits.checkpoint_mb << 20
 
 
-def _fill(session_dir: Path, known: manifest.Manifest, taken: Checkpoint) -> None:
-    try:
-        with Store(session_dir) as store:
-            fill(session_dir, known, store, taken)
-    except CheckpointError as exc:
-        raise SandboxRefused(str(exc)) from exc
-
-
 class _None:
     """The checkpointer of a session whose store cannot be opened: it says so, and the session goes on."""
 
@@ -179,7 +159,7 @@ class _None:
         said, self._said = self._said, True
         return () if said else (_warning(self._why),)
 
-    async def snapshot(self, session_dir: Path, limits: Limits) -> Fill | None:
+    async def snapshot(self, session_dir: Path, limits: Limits) -> None:
         raise CheckpointError(self._why)
 
     async def close(self) -> None:

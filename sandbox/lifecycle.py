@@ -43,7 +43,7 @@ async def open_sandbox(spec: SandboxSpec, *, engine: Engine | None = None) -> As
 async def open_in(stack: contextlib.AsyncExitStack, spec: SandboxSpec, engine: Engine) -> DockerSandbox:
     """As `open_sandbox`, with everything that must be undone registered on `stack`."""
     prepared = await prepare(stack, spec, engine, storage=spec.workspace is not None)
-    async with _meanwhile(spec.fill):
+    async with _meanwhile(prepared.planting):
         box = await launch(prepared, engine)
         stack.push_async_callback(box.close)
     if spec.workspace is not None and not spec.reopen:

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from policies import Policy
 from policies.filters import seccomp_profile
 from sandbox import owner
 from sandbox.cache import cache_dir
+from sandbox.checkpoints.planting import begin
 from sandbox.engine import Engine, ImageFacts
 from sandbox.errors import SandboxRefused
 from sandbox.hardening import ENVIRONMENT, ContainerSpec, container_config, sandbox_user
@@ -53,6 +54,8 @@ class Prepared:
     storage: Storage | None
     report: CopyReport | None
     """What the session sees of the workspace where that is settled before the container starts."""
+    planting: Callable[[], None] | None
+    """Makes what stands in a workspace that was promised, while the container starts; as `planting.begin`."""
     init: Path
     """The init binary, under the digest of its sources."""
     host: contextlib.ExitStack
@@ -79,6 +82,7 @@ async def prepare(
         resolve(engine, spec.image or policy.container.image, spec.image_digest), init_binary(engine)
     )
     uid, gid = _user(policy, spec.workspace)
+    planting = await asyncio.to_thread(begin, state) if storage and spec.reopen else None
     disk = await _provide(spec, state, engine, uid, gid) if storage else None
     session = spec.session or f"box-{secrets.token_hex(4)}"
     runtime = await usable(engine, spec.runtime, policy)
@@ -98,7 +102,7 @@ async def prepare(
     )
     return Prepared(
         policy, image, runtime, session, state, config, _environment(policy, image),
-        disk.storage if disk else None, disk.report if disk else None, init, host, temporary,
+        disk.storage if disk else None, disk.report if disk else None, planting, init, host, temporary,
     )  # fmt: skip
 
 

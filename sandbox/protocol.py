@@ -37,9 +37,9 @@ class SandboxSpec:
     gate: Gatekeeper | None = None
     """Without one there is no way out, whatever the policy allows."""
     reopen: bool = False
-    """Work on with the workspace that is in `state` already, as it stands, instead of preparing one."""
-    fill: Callable[[], None] | None = None
-    """With `reopen`: makes what stands in it, while the container is created. Blocks; raises SandboxError."""
+    """Work on with the workspace that is in `state` already, as it stands, instead of preparing one; or that
+    is promised there (`checkpoints.planting`), and then its files are made while the container starts.
+    """
     image_digest: str | None = None
     """The very image, whatever the reference has come to mean; without one, what it means now."""
 

@@ -18,20 +18,21 @@ from harness.errors import JournalError, UsageError
 from harness.lines import amount
 from harness.lock import exclusive
 from harness.store import Store, home
+from sandbox.checkpoints.planting import plant
 from sandbox.workspace import discard as discard_changes
 from sandbox.workspace.accept import ApplyReport
 from sandbox.workspace.accept import apply as apply_changes
 from sandbox.workspace.compare import Change, Review
 from sandbox.workspace.compare import changes as changes_of
 from sandbox.workspace.difftext import diff_text, selected
-from sandbox.workspace.quota import bound_to
+from sandbox.workspace.quota import bound_to, promised
 
 LISTED = 200
 """Changes named in a section; the rest is counted."""
 
 
 def diff(reference: str, paths: list[str] | None, *, stat: bool = False, json: bool = False) -> int:
-    directory = Store(home()).session(reference)
+    directory = _planted(reference)
     whole = _review(directory)
     review = Review(whole.source, tuple(selected(whole, paths)))
     if json:
@@ -92,7 +93,7 @@ class ApplyOptions:
 
 
 def apply(reference: str, paths: list[str] | None, options: ApplyOptions) -> int:
-    directory = Store(home()).session(reference)
+    directory = _planted(reference)
     if options.interactive:
         return _apply_picked(directory, paths, options)
     with _ended(directory):
@@ -143,6 +144,15 @@ def discard(reference: str) -> int:
         discard_changes(directory)
     say(f"{directory.name}: changes dropped; its journal stays")
     return 0
+
+
+def _planted(reference: str) -> Path:
+    """The directory of a session; the workspace of a fork in which nothing ran yet is made now."""
+    directory = Store(home()).session(reference)
+    if promised(directory):
+        with _ended(directory):
+            plant(directory)
+    return directory
 
 
 def _refuse_bound(directory: Path) -> None:

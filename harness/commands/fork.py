@@ -1,6 +1,7 @@
 """`usermode fork`: another session that begins as this one was at a checkpoint, with its files and words.
 
-The source is only read, whether it runs or has ended. Its checkpoints are shared, not copied.
+The source is only read, whether it runs or has ended. Its checkpoints are shared, not copied; the files of
+the workspace are made of them when they are first wanted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import harness
-from harness.checkpointing import bounds
 from harness.commands.rewind import refuse_bound
 from harness.commands.say import say
 from harness.errors import UsageError
@@ -27,10 +27,10 @@ from policies import Policy
 from sandbox import owner
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.packs import sync_directory
-from sandbox.checkpoints.share import link, plant
-from sandbox.checkpoints.store import DIRECTORY, Writer
-from sandbox.workspace import manifest
-from sandbox.workspace.quota import flush, remove
+from sandbox.checkpoints.planting import promise, weight
+from sandbox.checkpoints.share import link
+from sandbox.checkpoints.store import DIRECTORY
+from sandbox.checkpoints.store import Store as Checkpoints
 
 
 def fork(reference: str, at: int | None) -> int:
@@ -45,7 +45,6 @@ def fork(reference: str, at: int | None) -> int:
         except CheckpointError as exc:
             raise UsageError(f"session {source.name} cannot be forked: {exc}") from exc
         sync_directory(directory / DIRECTORY)
-        flush(directory)
         # The commit point: without its journal the directory is no session yet.
         asyncio.run(_begin(directory, past))
     say(f"{directory.name}: forked from {source.name} at checkpoint {past.checkpoint.number}")
@@ -61,23 +60,19 @@ def _new(store: Store) -> Iterator[Path]:
         owner.claim(directory)
         yield directory
     except BaseException:
-        remove(directory)
         shutil.rmtree(directory)
         raise
 
 
 def _share(source: Path, directory: Path, past: History, policy: Policy) -> None:
     """The checkpoints that the history tells of, and the workspace as it was at the last of them."""
-    try:
-        known = manifest.load(source, applied=False)
-    except FileNotFoundError:
-        raise CheckpointError("its changes were discarded, or nothing ever went in") from None
     link(source, directory, past.numbers)
-    with Writer(directory, bounds(policy.limits)) as writer:
-        target = writer.load(past.checkpoint.number)
+    with Checkpoints(directory) as checkpoints:
+        target = checkpoints.load(past.checkpoint.number)
         if target.digest != past.checkpoint.digest:
             raise CheckpointError(f"checkpoint {target.number} is not the one that the journal tells of")
-        plant(directory, known, writer, target, policy.limits)
+        weight(checkpoints.packs, target)  # all of it is there
+    promise(directory, source, target, policy.limits)
 
 
 async def _begin(directory: Path, past: History) -> None:

@@ -21,6 +21,7 @@ from harness.redact import Redactor, host_secrets
 from harness.store import Store, home
 from policies import Policy
 from sandbox.checkpoints.errors import CheckpointError, TooMuch
+from sandbox.checkpoints.planting import plant
 from sandbox.checkpoints.rewind import bring_back
 from sandbox.checkpoints.store import Checkpoint, Writer
 from sandbox.checkpoints.store import Store as Checkpoints
@@ -66,6 +67,7 @@ async def _rewind(store: Store, directory: Path, journal: Journal, to: int) -> l
         Checkpoints(directory).packs.close()  # taking the first one now would help nobody
         with Writer(directory, bounds(limits), known) as writer:
             target = checked(writer, known, to)
+            await asyncio.to_thread(plant, directory)
             # What there is now is kept first, so that going back can be taken back.
             now = await asyncio.to_thread(_present, writer, to)
             if now is not None:

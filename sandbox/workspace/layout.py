@@ -14,6 +14,8 @@ IMAGE = "workspace.img"
 LOCK = "workspace.lock"
 BOUND = "workspace.bound"
 """Holds the path of the user's own directory where the session works on that itself."""
+PROMISED = "workspace.promised"
+"""Says of what the workspace is to be made. While it lies there, what stands in it may be half of that."""
 TREE = "tree"
 
 

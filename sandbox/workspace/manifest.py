@@ -135,6 +135,14 @@ def load(session_dir: Path, *, applied: bool = True) -> Manifest:
     return manifest
 
 
+def share(source: Path, session_dir: Path) -> None:
+    """Give another session this one's manifest, as it was before anything was applied.
+
+    It is replaced and never altered, so the names are linked. FileNotFoundError if nothing went in.
+    """
+    os.link(source / _NAME, session_dir / _NAME, follow_symlinks=False)
+
+
 def exists(session_dir: Path) -> bool:
     """Whether anything went in: a sandbox that was refused before that has none."""
     return (session_dir / _NAME).exists()

@@ -24,7 +24,7 @@ from typing import Literal
 from policies.schema import Limits
 from sandbox.errors import SandboxRefused
 from sandbox.workspace import beneath, mounts
-from sandbox.workspace.layout import BOUND, IMAGE, LOCK, MOUNTPOINT, TREE, tree_of, upper_of
+from sandbox.workspace.layout import BOUND, IMAGE, LOCK, MOUNTPOINT, PROMISED, TREE, tree_of, upper_of
 
 Kind = Literal["quota image", "watched directory", "your directory"]
 """The last is no copy at all: the user's own, for work that is trusted."""
@@ -119,12 +119,15 @@ def mount_again(session_dir: Path) -> Storage:
 
 
 @contextmanager
-def opened(session_dir: Path) -> Iterator[Path]:
+def opened(session_dir: Path, *, making: bool = False) -> Iterator[Path]:
     """The session's tree, mounted for as long as the block lasts, or as it is while its sandbox runs.
 
-    Of an overlay session it is the upper directory, in which only what was written stands.
+    Of an overlay session it is the upper directory, in which only what was written stands. SandboxRefused of
+    one that is only promised, but for who is `making` it: what is missing there would look deleted.
     """
     with _locked(session_dir):
+        if not making:
+            refuse_promised(session_dir)
         storage = storage_of(session_dir)
         mounted_here = storage.exact and not _is_mounted(session_dir)
         if mounted_here:
@@ -136,33 +139,34 @@ def opened(session_dir: Path) -> Iterator[Path]:
                 _unmount(session_dir)
 
 
+def promised(session_dir: Path) -> bool:
+    """Whether the workspace has still to be made of a checkpoint, or was not made to its end."""
+    return (session_dir / PROMISED).exists()
+
+
+def refuse_promised(session_dir: Path) -> None:
+    """SandboxRefused of a workspace that is only promised."""
+    if promised(session_dir):
+        raise SandboxRefused(
+            f"the workspace of session {session_dir.name} is not made yet; "
+            f"`usermode diff {session_dir.name}` or `usermode resume` makes it"
+        )
+
+
 def release(session_dir: Path) -> None:
     """Unmount what of a session's workspace is mounted, also where its harness was killed."""
     with _locked(session_dir):
         _unmount(session_dir)
 
 
-def flush(session_dir: Path) -> None:
-    """Bring what the copy holds, while nothing of it is mounted, to the disk."""
-    image = session_dir / IMAGE
-    if not image.exists():
-        os.sync()
-        return
-    # All of the copy is in this one file; the rest of the machine's need not be waited for.
-    descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove(session_dir: Path) -> None:
-    """Remove the copy, whatever the guest left in it. Idempotent."""
+def remove(session_dir: Path, *, making: bool = False) -> None:
+    """Remove the copy, whatever the guest left in it, and unless it is being made the promise of one.
+    Idempotent.
+    """
     with _locked(session_dir), beneath.root(session_dir) as top:
         _unmount(session_dir)
-        beneath.remove_tree(top, MOUNTPOINT)
-        beneath.remove_tree(top, IMAGE)
-        beneath.remove_tree(top, BOUND)
+        for name in (MOUNTPOINT, IMAGE, BOUND, *(() if making else (PROMISED,))):
+            beneath.remove_tree(top, name)
 
 
 def mounted_sessions(store: Path) -> list[Path]:

@@ -1,4 +1,8 @@
-"""A fork of a workspace up to its first call, beside a cold session that copies the same directory in."""
+"""A fork of a workspace up to its first call, beside a cold session that copies the same directory in.
+
+Timed is all that comes before the call: sharing the checkpoints, the promise on the disk, the container, and
+the files, which are made while it starts.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.checkpointing import bounds, checkpointing
+from harness.checkpointing import checkpointing
 from policies import Policy
-from sandbox import SandboxSpec, open_sandbox
-from sandbox.checkpoints.share import link, plant
-from sandbox.checkpoints.store import Writer
+from sandbox import Command, SandboxSpec, open_sandbox
+from sandbox.checkpoints.packs import sync_directory
+from sandbox.checkpoints.planting import promise, weight
+from sandbox.checkpoints.share import link
+from sandbox.checkpoints.store import DIRECTORY, Store
 from sandbox.engine import Engine
-from sandbox.workspace import manifest
 from sandbox.workspace.quota import remove
-from tests.bench.figure import Beside, Figure
+from tests.bench.figure import Beside, Figure, NotMeasured
 from tests.bench.place import Bench, connected, true
 from tests.bench.sampling import Contender, interleaved
 from tests.bench.workspace import make_tree
@@ -43,13 +48,13 @@ async def measure(bench: Bench) -> list[Figure]:
                 state = scratch / f"child{next(number)}"
                 state.mkdir()
                 started = time.perf_counter()
-                fill = await checkpoints.snapshot(state, bench.policy.limits)
-                return await first_call(replace(spec, state=state, reopen=True, fill=fill), engine, started)
+                await checkpoints.snapshot(state, bench.policy.limits)
+                return await first_call(replace(spec, state=state, reopen=True), engine, started)
 
             async def forked() -> float:
                 state = scratch / f"fork{next(number)}"
                 started = time.perf_counter()
-                await asyncio.to_thread(_plant, source, state, bench.policy)
+                await asyncio.to_thread(_share, source, state, bench.policy)
                 return await first_call(replace(spec, state=state, reopen=True), engine, started)
 
             async def cold() -> float:
@@ -60,23 +65,26 @@ async def measure(bench: Bench) -> list[Figure]:
             children, forks, beside = await interleaved(
                 bench.count(10, 2),
                 Contender("a child's (`spawn`)", spawned),
-                Contender("`usermode fork`, on the disk", forked),
+                Contender("`usermode fork`", forked),
                 Contender("cold session", cold),
             )
         await asyncio.to_thread(remove, source)
     title = f"fork of {FILES:,} files to its first call"
     return [
         Figure(f"{title}, running", children, None, (Beside(beside, most=1.3),)),
-        Figure(f"{title}, from a session at rest", forks, None, (Beside(beside),)),
+        Figure(f"{title}, from a session at rest", forks, None, (Beside(beside, most=1.3),)),
     ]
 
 
-def _plant(source: Path, state: Path, policy: Policy) -> None:
+def _share(source: Path, state: Path, policy: Policy) -> None:
+    """What `usermode fork` does, but for the journal."""
     state.mkdir()
     link(source, state, [0])
-    with Writer(state, bounds(policy.limits)) as writer:
-        target = writer.load(0)
-        plant(state, manifest.load(source, applied=False), writer, target, policy.limits)
+    with Store(state) as store:
+        target = store.load(0)
+        weight(store.packs, target)
+    promise(state, source, target, policy.limits)
+    sync_directory(state / DIRECTORY)
 
 
 async def first_call(spec: SandboxSpec, engine: Engine, started: float) -> float:
@@ -84,6 +92,9 @@ async def first_call(spec: SandboxSpec, engine: Engine, started: float) -> float
     async with open_sandbox(spec, engine=engine) as box:
         await true(box)
         took = time.perf_counter() - started
+        found = await box.run(Command(("sh", "-c", "find /workspace -type f | wc -l")))
+        if int(found.stdout) != FILES:
+            raise NotMeasured(f"the workspace has {found.stdout!r} files instead of {FILES}")
     assert spec.state is not None
     await asyncio.to_thread(remove, spec.state)
     return took

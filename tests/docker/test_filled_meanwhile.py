@@ -1,4 +1,4 @@
-"""A workspace that is filled while its container starts."""
+"""A workspace that was promised: its files are made while the container of its session starts."""
 
 from __future__ import annotations
 
@@ -6,32 +6,46 @@ import asyncio
 import os
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
 from policies import load
 from sandbox import Command, SandboxSpec, open_sandbox
+from sandbox.checkpoints.planting import promise
+from sandbox.checkpoints.restore import Restore
+from sandbox.checkpoints.share import link
+from sandbox.checkpoints.store import Bounds, Writer
 from sandbox.engine import Engine
 from sandbox.errors import SandboxRefused
 from sandbox.hardening import sandbox_user
 from sandbox.owner import SESSION
-from sandbox.workspace.layout import tree_of
-from sandbox.workspace.quota import mounted_sessions, prepare, remove
+from sandbox.workspace.copyin import copy_in
+from sandbox.workspace.quota import mounted_sessions, prepare, promised, remove
 
 pytestmark = pytest.mark.docker
+
+COUNTED = Command(("sh", "-c", "find /workspace -type f | wc -l; cat /workspace/f0"))
 
 
 @pytest.fixture
 def spec(tmp_path):
-    """Of a session whose storage is empty and mounted."""
-    state = tmp_path / "state"
-    state.mkdir()
+    """Of a session to which the files of another one are promised."""
+    project, source, state = (tmp_path / name for name in ("project", "source", "state"))
+    for directory in (project, source, state):
+        directory.mkdir()
+    for number in range(50):
+        (project / f"f{number}").write_text(f"all of {number}\n")
     policy = load("strict")
     uid, gid = sandbox_user()
-    prepare(state, policy.limits, uid=uid, gid=gid)
+    prepare(source, policy.limits, uid=uid, gid=gid)
+    copy_in(project, source, limits=policy.limits, uid=uid, gid=gid)
+    with Writer(source, Bounds(64, 10)) as writer:
+        taken = writer.take()
+    remove(source)
+    link(source, state, [0])
+    promise(state, source, taken, policy.limits)
     yield SandboxSpec(
-        policy=policy, workspace=tmp_path, state=state, session=f"filled-{os.urandom(4).hex()}", reopen=True
+        policy=policy, workspace=project, state=state, session=f"filled-{os.urandom(4).hex()}", reopen=True
     )
     remove(state)
 
@@ -44,38 +58,53 @@ async def containers(spec):
         await engine.close()
 
 
-def slowly(spec, began=None):
-    def fill():
-        if began is not None:
-            began.set()
+async def test_the_first_command_finds_all_of_it_and_what_it_does_stays(spec, monkeypatch):
+    real = Restore.run
+
+    def slowly(*arguments):
         time.sleep(0.5)
-        (tree_of(spec.state) / "last").write_text("all is there")
+        real(*arguments)
 
-    return fill
+    monkeypatch.setattr(Restore, "run", slowly)
+    async with open_sandbox(spec) as box:
+        assert not promised(spec.state)
+        assert (await box.run(COUNTED)).stdout == b"50\nall of 0\n"
+        await box.run(Command(("sh", "-c", "rm /workspace/f1; echo mine > /workspace/f0")))
+    async with open_sandbox(spec) as box:
+        assert (await box.run(COUNTED)).stdout == b"49\nmine\n"
 
 
-async def test_the_first_command_finds_all_of_it(spec):
-    async with open_sandbox(replace(spec, fill=slowly(spec))) as box:
-        done = await box.run(Command(("cat", "/workspace/last")))
-    assert done.stdout == b"all is there"
+async def test_what_cannot_be_made_is_no_sandbox_and_is_made_the_next_time(spec, monkeypatch):
+    def broken(*arguments):
+        raise OSError(28, "No space left on device")
 
-
-async def test_what_cannot_be_filled_is_no_sandbox(spec):
-    def fill():
-        raise SandboxRefused("there is nothing to fill it with")
-
-    with pytest.raises(SandboxRefused, match="nothing to fill it with"):
-        async with open_sandbox(replace(spec, fill=fill)):
-            pytest.fail("opened all the same")
+    with monkeypatch.context() as full:
+        full.setattr(Restore, "_file", broken)
+        with pytest.raises(SandboxRefused, match="No space left"):
+            async with open_sandbox(spec):
+                pytest.fail("opened all the same")
+    assert promised(spec.state)
     assert await containers(spec) == []
     assert spec.state not in mounted_sessions(spec.state.parent)
+    async with open_sandbox(spec) as box:
+        assert (await box.run(COUNTED)).stdout == b"50\nall of 0\n"
 
 
-async def test_who_is_called_off_meanwhile_leaves_when_the_filling_is_over(spec):
+async def test_who_is_called_off_meanwhile_leaves_when_the_making_is_over(spec, monkeypatch):
     began = threading.Event()
+    over = threading.Event()
+    real = Restore.run
+
+    def slowly(*arguments):
+        began.set()
+        time.sleep(0.5)
+        real(*arguments)
+        over.set()
+
+    monkeypatch.setattr(Restore, "run", slowly)
 
     async def opened():
-        async with open_sandbox(replace(spec, fill=slowly(spec, began))):
+        async with open_sandbox(spec):
             pytest.fail("opened all the same")
 
     opening = asyncio.create_task(opened())
@@ -83,7 +112,8 @@ async def test_who_is_called_off_meanwhile_leaves_when_the_filling_is_over(spec)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
+    # Else its thread would write on into what is unmounted.
+    assert over.is_set()
     assert await containers(spec) == []
-    # Else its thread would write on into what was unmounted.
     assert spec.state not in mounted_sessions(spec.state.parent)
     assert not (spec.state / "workspace" / "tree").exists()

@@ -11,7 +11,7 @@ import test_rewind
 from test_rewind import Past, _started
 
 from harness.commands.between import between
-from harness.commands.changes import ApplyOptions, diff
+from harness.commands.changes import ApplyOptions, diff, discard
 from harness.commands.changes import apply as apply_command
 from harness.commands.fork import fork
 from harness.commands.rewind import rewind
@@ -25,11 +25,15 @@ from harness.recovery.rebuild import Rebuilder
 from harness.store import Store
 from sandbox import workspace
 from sandbox.checkpoints.errors import CheckpointError
+from sandbox.checkpoints.planting import plant
+from sandbox.checkpoints.restore import Restore
 from sandbox.checkpoints.share import link
-from sandbox.workspace.quota import mounted_sessions
+from sandbox.errors import SandboxRefused
+from sandbox.workspace.quota import exact_unavailable, mounted_sessions, promised
 from tests.sandbox.checkpoints.tree_double import picture
 
 source = test_rewind.past
+PLANTING = "sandbox.checkpoints.planting"
 
 
 @pytest.fixture
@@ -50,6 +54,7 @@ def forked(source, capsys):
 
 
 def seen(session: Past) -> object:
+    plant(session.directory)
     with workspace.opened(session.directory) as tree:
         return picture(tree)
 
@@ -171,15 +176,111 @@ def test_what_cannot_be_made_leaves_nothing(source, monkeypatch):
     before = Store(home).ids()
     with pytest.raises(UsageError, match="does not know of checkpoint 9"):
         fork(source.directory.name, 9)
-    with monkeypatch.context() as broken:
-        broken.setattr("sandbox.checkpoints.restore.Restore._fill", _full)
-        with pytest.raises(UsageError, match="No space left"):
-            fork(source.directory.name, 1)
     for pack in (source.directory / "checkpoints").glob("*.pack"):
         pack.unlink()
     with pytest.raises(UsageError, match="missing"):
         fork(source.directory.name, 1)
     assert Store(home).ids() == before
+
+
+def test_its_files_are_made_when_they_are_first_wanted(source, forked, capsys):
+    one = forked(1)
+    assert promised(one.directory)
+    assert not (one.directory / "workspace").exists()
+    # What needs no files makes none.
+    between(one.directory.name, 0, 1, [], stat=True, json=False)
+    two = forked(1)
+    assert fork(one.directory.name, None) == 0
+    assert promised(one.directory)
+    diff(one.directory.name, None)
+    assert "+turn 1" in capsys.readouterr().out
+    assert not promised(one.directory)
+    one.rewind(0)
+    assert seen(one) == source.pictures[0]
+    two.rewind(0)
+    assert seen(two) == source.pictures[0]
+
+
+WORKSPACE = "sandbox.workspace"
+KILLS = [
+    f"{PLANTING}._fill",
+    f"{WORKSPACE}.beneath.write_all",
+    f"{WORKSPACE}.manifest.save",
+    f"{PLANTING}._kept",
+]
+if exact_unavailable() is None:
+    KILLS += [f"{WORKSPACE}.quota._make_image", f"{WORKSPACE}.quota._mount"]
+
+
+@pytest.mark.parametrize("where", KILLS)
+def test_one_cut_short_is_shown_to_nobody_and_made_anew(where, source, forked, monkeypatch, capsys):
+    """Killed while its files are made: what is missing there must not look deleted, and be applied."""
+    one = forked(3)
+    project = source.directory.parents[2] / "project"
+    before = picture(project)
+    killed = os.fork()
+    if not killed:
+        monkeypatch.setattr(where, lambda *arguments: os._exit(9))
+        plant(one.directory)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(killed, 0)[1]) == 9
+    assert promised(one.directory)
+    for look in (workspace.changes, workspace.apply):
+        with pytest.raises(SandboxRefused, match="not made yet"):
+            look(one.directory)
+    assert picture(project) == before
+    diff(one.directory.name, None, stat=True)
+    assert "deep/b.txt" in capsys.readouterr().out  # deleted in turn 2, by itself
+    assert not promised(one.directory)
+    assert seen(one) == source.pictures[3]
+    assert one.directory not in mounted_sessions(source.directory.parent)
+
+
+def test_what_cannot_be_made_stays_promised(source, forked, monkeypatch, capsys):
+    one = forked(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(Restore, "_fill", _full)
+        with pytest.raises(SandboxRefused, match=r"checkpoint 1: .*No space left.* try again"):
+            diff(one.directory.name, None)
+    with monkeypatch.context() as broken:
+        broken.setattr("sandbox.workspace.hostdisk._free", lambda path: 0)
+        with pytest.raises(SandboxRefused, match=r"the disk of .* is nearly full"):
+            diff(one.directory.name, None)
+    assert one.directory not in mounted_sessions(source.directory.parent)
+    assert seen(one) == source.pictures[1]
+
+
+def test_it_is_made_of_what_was_promised_or_not_at_all(source, forked):
+    one = forked(1)
+    checkpoints = one.directory / "checkpoints"
+    (checkpoints / "000000.checkpoint").rename(checkpoints / "000001.checkpoint")
+    with pytest.raises(SandboxRefused, match=r"checkpoint 1: .*not the one that was promised"):
+        plant(one.directory)
+    (one.directory / "workspace.promised").write_text("{}")
+    with pytest.raises(SandboxRefused, match="what the workspace is to be made of cannot be read"):
+        plant(one.directory)
+
+
+def test_a_dropped_one_is_not_made_again(source, forked):
+    one = forked(1)
+    discard(one.directory.name)
+    plant(one.directory)
+    assert not (one.directory / "workspace").exists()
+    with pytest.raises(UsageError, match="they were dropped"):
+        diff(one.directory.name, None)
+    with pytest.raises(UsageError, match="discarded"):
+        fork(one.directory.name, None)
+
+
+def test_nobody_makes_it_while_the_session_is_started(source, forked):
+    one = forked(1)
+    journal = Journal.open(one.directory)
+    try:
+        with pytest.raises(UsageError, match="open in another process"):
+            diff(one.directory.name, None)
+    finally:
+        journal.close()
+    assert promised(one.directory)
 
 
 def _full(*arguments: object, **more: object) -> None:

@@ -223,9 +223,6 @@ async def test_over_an_overlay_a_child_sees_what_was_written_and_what_lies_benea
     monkeypatch.setenv("USERMODE_HOME", str(home))
     assert await asyncio.to_thread(fork, parent.id, 1) == 0
     (forked,) = (row for row in Store(home).list() if row.status == "forked")
-    assert {(one.path, one.kind) for one in changes(forked.directory).changes} == {
-        ("early", "added"), ("other.txt", "deleted"),
-    }  # fmt: skip
     # It has given one reply; these are the next.
     look = {"calls": [call("bash", command="ls; cat shared.txt")]}
     replies = [{"text": "given before"}, look, {"text": "done"}]
@@ -234,3 +231,6 @@ async def test_over_an_overlay_a_child_sees_what_was_written_and_what_lies_benea
     ended = await resume(again, lambda event: None, Interrupt())
     assert ended.status == "done"
     assert outcomes(forked.directory)[-1].content.startswith("early\nshared.txt\nas it was\n")
+    assert {(one.path, one.kind) for one in changes(forked.directory).changes} == {
+        ("early", "added"), ("other.txt", "deleted"),
+    }  # fmt: skip
