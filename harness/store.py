@@ -222,18 +222,24 @@ class Store:
         return len(left)
 
     def _order(self, name: str) -> tuple[bool, str, str]:
-        """Sort key: whether it is the user's own, then when it began. Ids tell the second, journals the
+        """Sort key: whether it is the user's own and began, then when. Ids tell the second, journals the
         microsecond; one that has none yet is the newest.
         """
+        own, began = True, "~"
         try:
             with open(self.sessions / name / FILE, "rb") as journal:
                 first = _first(journal)
-        except (OSError, BadLine, JournalError):
+        except FileNotFoundError:
             first = None
-        child = (
-            first is not None and isinstance(first.entry, SessionStarted) and first.entry.parent is not None
-        )
-        return not child, name[:15], first.ts if first else "~"
+        except (OSError, BadLine, JournalError):
+            return own, name[:15], began
+        if first is None:
+            # Whose it was to become cannot be told: its harness may have died over a child.
+            own = False
+        else:
+            began = first.ts
+            own = not isinstance(first.entry, SessionStarted) or first.entry.parent is None
+        return own, name[:15], began
 
 
 def _first(journal: BinaryIO) -> Record | None:

@@ -64,9 +64,11 @@ async def test_the_last_session_is_the_users_own_not_one_that_it_started(store):
     parent = ChildOf(session=own.name, call_id="call_1", name="tests")
     await journal.append(started(child.name).model_copy(update={"parent": parent}))
     journal.close()
+    never_began = store.new_session()
     assert store.session("last") == own
-    assert [row.id for row in store.list()] == [own.name, child.name]
+    assert [row.id for row in store.list()] == [own.name, child.name, never_began.name]
     store.remove(own)
+    store.remove(never_began)
     assert store.session("last") == child
 
 
