@@ -24,10 +24,12 @@ from platformdirs import user_state_dir
 from harness.errors import HarnessError, JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted
 from harness.inbox import Inbox
+from harness.left import noted
 from harness.lock import exclusive, locked
 from harness.record import FILE, MAX_LINE, BadLine, Record, decode
 from harness.reserve import FILE as RESERVE
 from sandbox import owner
+from sandbox.workspace.quota import storage_of
 
 SESSION_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}", re.ASCII)
 """UTC date and time, then a random part: `20261122-143005-8f3a2c`. Sorts by age; safe in any name."""
@@ -63,7 +65,7 @@ class SessionRow:
     """RFC 3339, UTC."""
     turns: int = 0
     changes: int | None = None
-    """Changed files of the workspace; None before the end."""
+    """What is left to review of the workspace's; None before the end."""
     note: str = ""
     """Why it is damaged."""
     parent: str = ""
@@ -180,7 +182,7 @@ class Store:
             parent = "" if first.entry.parent is None else first.entry.parent.session
         if last is not None and isinstance(last.entry, SessionEnded):
             end = last.entry
-            known = (end.status, task, model, first.ts, end.turns, end.changes)
+            known = (end.status, task, model, first.ts, end.turns, _left(directory, end.changes))
             return SessionRow(directory.name, directory, "ended", *known, parent=parent, waiting=end.waiting)
         status = "running" if running else "forked" if _only_forked(first, last) else "interrupted"
         known_so_far = ("", task, model, first.ts, turns)
@@ -271,6 +273,16 @@ def _unless_torn(lines: list[bytes]) -> Record | None:
         if exc.unparsable and len(lines) > 1:
             return decode(lines[-2], None)
         raise
+
+
+def _left(directory: Path, changes: int) -> int:
+    """Of this many at the end: none once they were dropped, or were a child's, whose copy is removed."""
+    try:
+        storage_of(directory)
+    except FileNotFoundError:
+        return 0
+    since = noted(directory)
+    return changes if since is None else since
 
 
 def _only_forked(first: Record, last: Record | None) -> bool:

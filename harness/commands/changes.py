@@ -6,7 +6,7 @@ What would run on this machine later stands in a section of its own, with the re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from harness.commands.folding import Fold, folded
 from harness.commands.pick import pick
 from harness.commands.say import say, table
 from harness.errors import JournalError, UsageError
+from harness.left import note
 from harness.lines import amount
 from harness.lock import exclusive
 from harness.store import Store, home
@@ -101,6 +102,7 @@ def apply(reference: str, paths: list[str] | None, options: ApplyOptions) -> int
         report = apply_changes(
             directory, paths, force=options.force, executable=options.executable, dry_run=options.dry_run
         )
+        _note_left(directory, report, options)
     _report(report, review, options)
     # What stands apart by default was not asked for; a conflict, or a path that was named, was.
     apart = {change.path for change in review.changes if change.section != "ordinary"}
@@ -119,8 +121,16 @@ def _apply_picked(directory: Path, paths: list[str] | None, options: ApplyOption
         report = apply_changes(
             directory, picked.paths, force=True, exactly=True, reviewed=review, dry_run=options.dry_run
         )
+        _note_left(directory, report, options)
     _report(report, review, options)
     return 1 if report.skipped else 0
+
+
+def _note_left(directory: Path, report: ApplyReport, options: ApplyOptions) -> None:
+    if report.applied and not options.dry_run:
+        # What was applied is applied, whether or not it can be counted.
+        with suppress(OSError):
+            note(directory, len(changes_of(directory).changes))
 
 
 def _report(report: ApplyReport, review: Review, options: ApplyOptions) -> None:
@@ -141,8 +151,11 @@ def discard(reference: str) -> int:
     directory = Store(home()).session(reference)
     _refuse_bound(directory)
     with _ended(directory):
-        discard_changes(directory)
-    say(f"{directory.name}: changes dropped; its journal stays")
+        dropped = discard_changes(directory)
+    if dropped:
+        say(f"{directory.name}: changes dropped; its journal stays")
+    else:
+        say(f"{directory.name}: nothing to drop; it had no workspace, or its changes were dropped already")
     return 0
 
 

@@ -58,11 +58,13 @@ __all__ = [
 ]
 
 
-def discard(session_dir: Path) -> None:
-    """Remove the copy and what was known of it, whatever the guest left there. Idempotent.
+def discard(session_dir: Path) -> bool:
+    """Remove the copy and what was known of it, whatever the guest left there; whether there was anything.
 
     SandboxRefused while something still holds the copy open.
     """
+    found = manifest.exists(session_dir)
     with suppress(FileNotFoundError):
         quota.remove(session_dir)
     manifest.forget(session_dir)
+    return found

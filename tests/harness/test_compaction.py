@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from journal_double import first_entry
 from kernel_double import bash, calls, policy_with
 
 from harness.errors import JournalError
-from harness.events import Checkpointed, Compacted, MessageAdded, Resumed, Rewound, SessionStarted
+from harness.events import Checkpointed, Compacted, MessageAdded, Resumed, Rewound
 from harness.memory.assemble import Memory
 from harness.memory.compaction import Cut, head
 from harness.memory.pages import tokens_of
@@ -24,7 +25,6 @@ from harness.providers.base import ProviderError, Reply
 from harness.providers.replay import ReplayProvider
 from harness.providers.scripted import ScriptedProvider
 from harness.recovery.rebuild import Rebuilder
-from policies.load import digest
 
 GOOD = {
     "goal": "mend the build",
@@ -421,18 +421,7 @@ def test_a_summary_may_stand_in_a_fence():
 def test_a_resumed_session_has_paid_for_its_summaries():
     told = Rebuilder()
     policy = policy_with()
-    started = SessionStarted(
-        session="s",
-        task="go",
-        model="scripted:x",
-        policy=policy.model_dump(mode="json"),
-        policy_digest=digest(policy),
-        image="",
-        image_digest="",
-        runtime="runc",
-        workspace=None,
-        harness_version="0",
-    )
+    started = first_entry("s", "go", policy)
     compacted = Compacted(
         through=1,
         pages=1,

@@ -8,7 +8,8 @@ import shutil
 
 import pytest
 import test_rewind
-from test_rewind import Past, _started
+from journal_double import first_entry
+from test_rewind import POLICY, Past
 
 from harness.commands.between import between
 from harness.commands.changes import ApplyOptions, diff, discard
@@ -130,7 +131,7 @@ def test_what_the_source_applied_since_is_no_licence_to_overwrite_it(source, for
 
 
 async def test_what_was_spent_and_allowed_stays_with_the_source(tmp_path):
-    started = _started(tmp_path, tmp_path)
+    started = first_entry(tmp_path.name, policy=POLICY, workspace=str(tmp_path))
     journal = Journal.create(tmp_path / "a")
     given = GrantChanged(grant="g1", change="given", what="x", binding="b", scope="session", until=None)
     await journal.append_many([

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from journal_double import first_entry
 from kernel_double import bash, calls, policy_with
 
 from harness.commands.mem import load, mem
-from harness.events import MessageAdded, SessionStarted
+from harness.events import MessageAdded
 from harness.journal import Journal
 from harness.memory.index import Index
 from harness.messages import Usage
@@ -28,12 +29,7 @@ async def session(sessions, make_session):
     """A session that evicted some results, in its journal."""
     policy = policy_with(context_tokens=4_000)
     journal = Journal.create(sessions.new_session())
-    await journal.append(
-        SessionStarted(
-            session="s", task="t", model="m", policy=policy.model_dump(mode="json"), policy_digest="",
-            image="", image_digest="", runtime="runc", workspace=None, harness_version="0",
-        )
-    )  # fmt: skip
+    await journal.append(first_entry("s", policy=policy))
 
     async def big(process):
         await process.out(NASTY + f"{process.argv[1]}\n" * 600)

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journal_double import first_entry
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.events import CallIntent, CallOutcome, EgressDecided, SessionStarted
+from harness.events import CallIntent, CallOutcome, EgressDecided, Entry
 from harness.journal import Journal
 from harness.messages import Call
 from harness.messages import Result as CallResult
 from harness.redact import Redactor
 from harness.store import Store
-from policies import load
-from policies.load import digest
 
 Usermode = Callable[..., Any]
 REVIEW = """
@@ -130,14 +129,7 @@ async def test_replay_says_what_would_be_decided_otherwise(
 ) -> None:
     directory = Store(tmp_path / "home").new_session()
     journal = Journal.create(directory, redactor=Redactor({}))
-    policy = load("strict")
-    entries = [
-        SessionStarted(
-            session=directory.name, task="t", model="m", policy=policy.model_dump(mode="json"),
-            policy_digest=digest(policy), image="i", image_digest="d", runtime="runc", workspace=None,
-            harness_version="0",
-        )
-    ]  # fmt: skip
+    entries: list[Entry] = [first_entry(directory.name)]
     made = [
         ("bash", {"command": "git log"}), ("bash", {"command": "git push"}), ("read", {"path": "a.txt"}),
         ("read", {"path": "../etc/passwd"}), ("nosuch", {}),

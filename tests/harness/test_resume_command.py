@@ -7,9 +7,10 @@ import io
 from pathlib import Path
 
 import pytest
+from journal_double import first_entry
 
 from harness.commands import chat, resume
-from harness.events import MessageAdded, SessionStarted
+from harness.events import MessageAdded
 from harness.journal import Journal
 from harness.messages import Message, Text, Usage, user
 from harness.store import Store
@@ -25,21 +26,13 @@ class Terminal(io.StringIO):
 def left_between_turns(home: Path, task: str) -> str:
     """A session whose model has answered, and whose process is gone."""
     directory = Store(home).new_session()
-    started = SessionStarted(
-        session=directory.name,
-        task=task,
-        model="scripted:x",
-        policy={},
-        policy_digest="0",
-        image="usermode/base",
-        image_digest="sha256:0",
-        runtime="runc",
-        workspace=None,
-        harness_version="0.1.0",
-    )
     answered = Message(role="assistant", parts=(Text(text="hello"),))
     journal = Journal.create(directory)
-    said = [started, MessageAdded(message=user("hi")), MessageAdded(message=answered, usage=Usage())]
+    said = [
+        first_entry(directory.name, task),
+        MessageAdded(message=user("hi")),
+        MessageAdded(message=answered, usage=Usage()),
+    ]
     asyncio.run(journal.append_many(said))
     journal.close()
     return directory.name

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from journal_double import first_entry
 
-from harness.commands.changes import ApplyOptions, apply, diff
+from harness.commands.changes import ApplyOptions, apply, diff, discard
 from harness.commands.pick import QUESTION
 from harness.errors import UsageError
+from harness.events import SessionEnded
+from harness.journal import Journal
+from harness.messages import Usage
 from harness.store import Store
 from policies.schema import Limits
 from sandbox import workspace
@@ -190,3 +194,51 @@ def test_an_end_of_input_leaves_the_rest(asked, project):
     child.expect_exact("nothing was chosen")
     child.expect(pexpect.EOF)
     assert content(project) == before
+
+
+async def ends(directory: Path, *entries) -> int:
+    """The session comes to an end (again); how many changes there are then."""
+    found = len(workspace.changes(directory).changes)
+    ended = SessionEnded(status="done", exit_code=0, reason="", turns=1, usage=Usage(), changes=found)
+    journal = Journal.open(directory) if not entries else Journal.create(directory)
+    await journal.append_many([*entries, ended])
+    journal.close()
+    return found
+
+
+async def test_the_list_of_sessions_counts_what_is_left_to_review(session, capsys):
+    def left() -> int | None:
+        return Store(session.parent.parent).row(session).changes
+
+    found = await ends(session, first_entry(session.name))
+    assert left() == found > 5
+    apply(session.name, None, ApplyOptions(dry_run=True))
+    assert left() == found
+    apply(session.name, ["a.txt"], ApplyOptions())
+    assert left() == found - 1
+    apply(session.name, None, ApplyOptions())
+    capsys.readouterr()
+    diff(session.name, None, json=True)
+    listed = capsys.readouterr().out.splitlines()
+    assert left() == len(listed) < found - 1
+    # Gone on with since: what that end counted is newer.
+    (session / "workspace" / "tree" / "more.txt").write_text("x")
+    assert await ends(session) == left() == len(listed) + 1
+    assert discard(session.name) == 0
+    assert left() == 0
+
+
+async def test_what_is_noted_of_the_review_may_be_damaged_without_harm(session):
+    found = await ends(session, first_entry(session.name))
+    for content in (b"", b"[]", b"{}", b'{"journal_bytes": 1, "changes": 0}', b"\xff"):
+        (session / "left.json").write_bytes(content)
+        assert Store(session.parent.parent).row(session).changes == found
+
+
+def test_dropping_twice_says_that_there_is_nothing_the_second_time(session, capsys):
+    assert discard(session.name) == 0
+    assert "changes dropped" in capsys.readouterr().out
+    assert discard(session.name) == 0
+    assert "nothing to drop" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="they were dropped"):
+        diff(session.name, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from journal_double import first_entry
 
 from harness.checkpointing import checkpointing
 from harness.commands.between import between
@@ -23,7 +24,6 @@ from harness.events import (
     PagesEvicted,
     Rewound,
     SandboxOpened,
-    SessionStarted,
 )
 from harness.journal import Journal
 from harness.memory.rebuild import Rebuild
@@ -36,7 +36,6 @@ from harness.store import Store
 from harness.syscalls.base import Refused
 from harness.syscalls.job import JobArguments, job
 from policies import load
-from policies.load import digest
 from sandbox import workspace
 from sandbox.checkpoints.rewind import unfinished
 from tests.sandbox.checkpoints.tree_double import picture
@@ -67,14 +66,6 @@ class Past:
         assert rewind(self.directory.name, to) == 0
 
 
-def _started(directory: Path, project: Path) -> SessionStarted:
-    return SessionStarted(
-        session=directory.name, task="t", model="scripted:x", policy=POLICY.model_dump(mode="json"),
-        policy_digest=digest(POLICY), image="i", image_digest="d", runtime="runc", workspace=str(project),
-        harness_version="0",
-    )  # fmt: skip
-
-
 def _change(tree: Path, turn: int) -> None:
     (tree / "a.txt").write_text(f"turn {turn}\n")
     (tree / f"new{turn}").write_text("new\n")
@@ -98,7 +89,12 @@ async def past(tmp_path, monkeypatch):
     storage = workspace.prepare(directory, limits, uid=ids[0], gid=ids[1], kind="watched directory")
     workspace.copy_in(project, directory, limits=limits, uid=ids[0], gid=ids[1])
     journal = Journal.create(directory)
-    await journal.append_many([_started(directory, project), MessageAdded(message=user("begin"))])
+    await journal.append_many(
+        [
+            first_entry(directory.name, policy=POLICY, workspace=str(project)),
+            MessageAdded(message=user("begin")),
+        ]
+    )
     pictures = {}
     async with checkpointing(directory, limits) as checkpoints:
         for turn in range(4):
@@ -261,7 +257,9 @@ def _told(directory: Path, *entries: Entry) -> Session:
 
 def _rebuilt(directory: Path, *entries: Entry) -> Rebuilt:
     told = Rebuilder()
-    for seq, entry in enumerate((_started(directory, directory), *entries), 1):
+    for seq, entry in enumerate(
+        (first_entry(directory.name, policy=POLICY, workspace=str(directory)), *entries), 1
+    ):
         told.feed(Record(seq, "2026-11-22T12:00:00.000000Z", entry, "0" * 64))
     return told.rebuilt()
 

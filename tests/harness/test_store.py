@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from journal_double import first_entry
 
 from harness.errors import JournalError, UsageError
-from harness.events import ChildOf, MessageAdded, PromptDropped, PromptQueued, SessionEnded, SessionStarted
+from harness.events import ChildOf, MessageAdded, PromptDropped, PromptQueued, SessionEnded
 from harness.journal import Journal
 from harness.messages import Message, Text, Usage, user
 from harness.store import SESSION_ID, Store, home
@@ -21,21 +22,6 @@ from sandbox import owner
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path / "state")
-
-
-def started(session: str, task: str = "fix it\nplease") -> SessionStarted:
-    return SessionStarted(
-        session=session,
-        task=task,
-        model="scripted:x",
-        policy={},
-        policy_digest="0",
-        image="usermode/base",
-        image_digest="sha256:0",
-        runtime="runc",
-        workspace=None,
-        harness_version="0.1.0",
-    )
 
 
 PROMPT_TEXT = '"entry":{"kind":"prompt_queued","prompt":"q9"'
@@ -52,7 +38,7 @@ def reply() -> MessageAdded:
 async def session_with(store: Store, *entries) -> Path:
     directory = store.new_session()
     journal = Journal.create(directory)
-    await journal.append_many([started(directory.name), *entries])
+    await journal.append_many([first_entry(directory.name, "fix it\nplease"), *entries])
     journal.close()
     return directory
 
@@ -62,7 +48,7 @@ async def test_the_last_session_is_the_users_own_not_one_that_it_started(store):
     child = store.new_session()
     journal = Journal.create(child)
     parent = ChildOf(session=own.name, call_id="call_1", name="tests")
-    await journal.append(started(child.name).model_copy(update={"parent": parent}))
+    await journal.append(first_entry(child.name, parent=parent))
     journal.close()
     never_began = store.new_session()
     assert store.session("last") == own
@@ -155,6 +141,7 @@ async def test_last_is_the_session_that_began_last(store):
 
 async def test_a_finished_session_is_listed_with_how_it_ended(store):
     directory = await session_with(store, reply(), ended("budget", changes=7))
+    (directory / "workspace").mkdir()
     (row,) = store.list()
     assert (row.id, row.directory) == (directory.name, directory)
     assert (row.status, row.ended, row.turns, row.changes) == ("ended", "budget", 2, 7)
