@@ -20,7 +20,7 @@ from typing import NamedTuple
 from harness.errors import JournalError
 from harness.events import CallOutcome, Entry, SessionEnded
 from harness.lock import failure, take_lock
-from harness.reading import Scan, Verdict, read, verify
+from harness.reading import Scan, Verdict, read, refuse_irregular, verify
 from harness.record import FILE, MAX_LINE, Draft, Head, Record, drafted, encode
 from harness.redact import Redactor, host_secrets
 from harness.reserve import Reserve
@@ -120,6 +120,7 @@ class Journal:
             raise failure(directory, exc) from exc
         journal = cls(directory, lock, fd, redactor)
         with journal._closed_on_error():
+            refuse_irregular(fd)
             scan = Scan()
             with os.fdopen(os.dup(fd), "rb") as file:
                 records = scan.records(file)

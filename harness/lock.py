@@ -63,7 +63,7 @@ def exclusive(directory: Path) -> Iterator[None]:
 def locked(directory: Path) -> bool:
     """Whether a process has the session's journal open for writing."""
     try:
-        fd = os.open(directory / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(directory / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:

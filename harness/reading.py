@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +89,27 @@ class Scan:
             raise JournalError(f"{path}: line {self.bad_line}: {self.reason}; {forward}", code="corrupt")
 
 
+def regular(file: Path) -> BinaryIO:
+    """A journal's file, open. OSError for what is none: reading a FIFO would wait for ever."""
+    fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        refuse_irregular(fd)
+        return open(fd, "rb", buffering=1 << 18)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def refuse_irregular(fd: int) -> None:
+    """OSError for the descriptor of anything but a plain file."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "it is no plain file")
+
+
 def _opened(path: Path) -> BinaryIO:
     file = path / FILE if path.is_dir() else path
     try:
-        return open(file, "rb", buffering=1 << 18)
+        return regular(file)
     except FileNotFoundError as exc:
         raise JournalError(f"there is no journal at {file}", code="missing") from exc
     except OSError as exc:

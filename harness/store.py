@@ -26,6 +26,7 @@ from harness.events import SessionEnded, SessionStarted
 from harness.inbox import Inbox
 from harness.left import noted
 from harness.lock import exclusive, locked
+from harness.reading import regular
 from harness.record import FILE, MAX_LINE, BadLine, Record, decode
 from harness.reserve import FILE as RESERVE
 from sandbox import owner
@@ -165,7 +166,7 @@ class Store:
         running = locked(directory)
         status: Status
         try:
-            with open(directory / FILE, "rb") as journal:
+            with regular(directory / FILE) as journal:
                 first, last = _first(journal), _last(journal)
                 ended = isinstance(last and last.entry, SessionEnded)
                 turns, waiting = (0, 0) if ended else _so_far(journal)
@@ -229,7 +230,7 @@ class Store:
         """
         own, began = True, "~"
         try:
-            with open(self.sessions / name / FILE, "rb") as journal:
+            with regular(self.sessions / name / FILE) as journal:
                 first = _first(journal)
         except FileNotFoundError:
             first = None

@@ -78,9 +78,15 @@ async def prepare(
         raise SandboxRefused(
             "a sandbox needs an engine on this machine; unset DOCKER_HOST or choose a local context"
         )
-    image, init = await asyncio.gather(
-        resolve(engine, spec.image or policy.container.image, spec.image_digest), init_binary(engine)
-    )
+    making = asyncio.ensure_future(init_binary(engine))
+    try:
+        image = await resolve(engine, spec.image or policy.container.image, spec.image_digest)
+        init = await making
+    except BaseException:
+        # It may be compiling that, in a container: nothing of it stays behind.
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+        raise
     uid, gid = _user(policy, spec.workspace)
     planting = await asyncio.to_thread(begin, state) if storage and spec.reopen else None
     disk = await _provide(spec, state, engine, uid, gid) if storage else None

@@ -23,6 +23,7 @@ from harness.events import CallOutcome, Checkpointed, MessageAdded, Rewound
 from harness.memory.journal_pages import RESULT, Numbered, Numbering
 from harness.memory.words import text_of, words
 from harness.messages import Part
+from harness.reading import regular
 from harness.record import FILE, MAX_LINE, BadLine, Head, Record, decode
 
 T = TypeVar("T")
@@ -262,6 +263,6 @@ def _damaged(line: int) -> JournalError:
 
 def _opened(directory: Path) -> BinaryIO:
     try:
-        return open(directory / FILE, "rb", buffering=1 << 18)
+        return regular(directory / FILE)
     except OSError as exc:
         raise JournalError(f"the journal cannot be read: {exc.strerror}", code="io") from exc

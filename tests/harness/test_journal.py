@@ -150,6 +150,15 @@ def test_a_planted_link_is_not_written_through(directory, tmp_path):
     assert not (tmp_path / "target").exists()
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_plain_file_is_refused_and_never_waited_for(directory, make):
+    directory.mkdir()
+    make(directory / FILE)
+    for take in (Journal.open, verify, lambda path: list(read(path))):
+        with pytest.raises(JournalError, match="failed"):
+            take(directory)
+
+
 async def test_a_closed_journal_takes_nothing(directory):
     journal = Journal.create(directory)
     journal.close()

@@ -14,7 +14,9 @@ from journal_double import first_entry
 from harness.errors import JournalError, UsageError
 from harness.events import ChildOf, MessageAdded, PromptDropped, PromptQueued, SessionEnded
 from harness.journal import Journal
+from harness.lock import LOCK
 from harness.messages import Message, Text, Usage, user
+from harness.record import FILE
 from harness.store import SESSION_ID, Store, home
 from sandbox import owner
 
@@ -200,6 +202,14 @@ journal = Journal.open(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+def test_what_stands_in_place_of_a_journal_is_never_waited_for(store):
+    directory = store.new_session()
+    os.mkfifo(directory / FILE)
+    os.mkfifo(directory / LOCK)
+    (row,) = store.list()
+    assert (row.status, row.note) == ("damaged", "[Errno 22] it is no plain file")
 
 
 async def test_a_session_held_by_another_process_is_running_and_cannot_be_removed(store):
