@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,7 +25,7 @@ from sandbox.checkpoints.restore import Restore
 from sandbox.checkpoints.store import Checkpoint, Store
 from sandbox.errors import SandboxError, SandboxRefused
 from sandbox.workspace import beneath, manifest
-from sandbox.workspace.hostdisk import refuse_full
+from sandbox.workspace.hostdisk import refuse_full, room
 from sandbox.workspace.layout import PROMISED, upper_of, work_of
 from sandbox.workspace.manifest import Manifest
 from sandbox.workspace.quota import opened, prepare, release, remove
@@ -121,15 +121,24 @@ def _fill(session_dir: Path, told: _Promise, known: Manifest) -> None:
         target = store.load(told.checkpoint)
         if target.digest != told.digest:
             raise Damaged("it is not the one that was promised")
-        refuse_full(session_dir, weight(store.packs, target))
+        had = room(session_dir)
         with opened(session_dir, making=True) as top, beneath.root(top) as here:
             Restore(store.packs, fresh.__setitem__).run(here, target.root)
+        # An image takes it all at once, and it is too late when the disk does not.
+        refuse_full(session_dir, sum(made.st_blocks for made in fresh.values()) * 512, had)
         entries = dict(known.entries)
-        for path in same_files(store.packs, store.load(0).root, target.root) if 0 in store.numbers() else ():
-            # Written anew, and still what was copied in: no change.
+        for path in _as_copied(store, target, fresh):
             if path in fresh and path in entries and entries[path].kind == manifest.FILE:
                 entries[path] = entries[path].copied_again(fresh[path])
         manifest.save(session_dir, replace(known, entries=entries))
+
+
+def _as_copied(store: Store, target: Checkpoint, fresh: Iterable[str]) -> Iterable[str]:
+    """Paths of what was written anew, and is still what was copied in: no change."""
+    if 0 not in store.numbers():
+        return ()
+    first = store.load(0).root
+    return fresh if first == target.root else same_files(store.packs, first, target.root)
 
 
 def _fill_and_keep(session_dir: Path, told: _Promise, known: Manifest) -> None:

@@ -139,8 +139,12 @@ class Restore:
         mode = node.mode & 0o777
         target = os.open(name, beneath.NEW_FILE, mode, dir_fd=here)
         try:
-            write = content.write_extents if node.kind == SPARSE else content.write_plain
-            write(self._packs.chunks(node.digest), target)
+            if node.kind == SPARSE:
+                content.write_extents(self._packs.chunks(node.digest), target)
+            elif node.size > content.WHOLE_BYTES:
+                content.write_plain(self._packs.chunks(node.digest), target)
+            elif data := self._packs.read(node.digest):
+                beneath.write_all(target, data)
             if self._owner:
                 os.fchown(target, node.uid, node.gid)
             if mode & self._umask:

@@ -6,7 +6,6 @@ once however many checkpoints have it, and one digest stands for all of a tree.
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 from collections.abc import Iterable, Iterator
@@ -54,18 +53,18 @@ def encode(nodes: Iterable[tuple[str, Node]]) -> bytes:
 
 def decode(data: bytes) -> Iterator[tuple[str, Node]]:
     """The names of a directory's object, sorted by their bytes. Damaged for what is none."""
-    at = 0
-    while at < len(data):
+    coding = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+    at, end = 0, len(data)
+    while at < end:
         try:
             *fields, length = _HEAD.unpack_from(data, at)
         except struct.error:
             raise Damaged("a tree object is cut short") from None
-        at += _HEAD.size
-        name = data[at : at + length]
-        at += length
-        if not name or len(name) != length or b"/" in name or b"\0" in name or name == b"..":
+        at += _HEAD.size + length
+        name = data[at - length : at]
+        if not name or at > end or b"/" in name or b"\0" in name or name == b"..":
             raise Damaged("a tree object holds a name that is none")
-        yield os.fsdecode(name), Node._make(fields)
+        yield name.decode(*coding), Node._make(fields)
 
 
 def walk(packs: Packs, digest: bytes, prefix: str = "") -> Iterator[tuple[str, Node]]:

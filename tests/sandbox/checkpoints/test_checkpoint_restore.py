@@ -230,15 +230,15 @@ def test_a_restore_that_was_cut_short_is_finished_by_the_next(tmp_path, monkeypa
     before = picture(tree.path)
     for number in range(10):
         tree.write(f"f{number}", "other")
-    chunks, left = tree.writer.packs.chunks, [4]
+    read, left = tree.writer.packs.read, [7]  # three are directories'
 
     def failing(digest):
         left[0] -= 1
         if not left[0]:
             raise OSError(28, "No space left on device")
-        return chunks(digest)
+        return read(digest)
 
-    monkeypatch.setattr(tree.writer.packs, "chunks", failing)
+    monkeypatch.setattr(tree.writer.packs, "read", failing)
     with pytest.raises(OSError, match="No space"):
         tree.back(taken)
     monkeypatch.undo()
