@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from itertools import accumulate
 from operator import is_
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,12 @@ class ScriptedProvider:
     ) -> None:
         self.model = source
         self._lines = tuple(map(_reply, replies))
-        self._replies: list[Reply] = []
-        calls = 0
-        for line in self._lines:
-            if line.child != child:
-                continue
-            self._replies.append(_compose(line, first_call=calls + 1))
-            calls += len(line.calls)
+        said = [line for line in self._lines if line.child == child]
+        first_calls = accumulate((len(line.calls) for line in said), initial=1)
+        self._due = list(zip(said, first_calls, strict=False))
+        """Each with the number of its first call. It was checked when it was read, and is composed when its
+        turn comes.
+        """
         self._read: tuple[Sequence[Message], int, int] = ((), 0, 0)
 
     @classmethod
@@ -84,13 +84,14 @@ class ScriptedProvider:
             raise ProviderError("request", f"{self.model} holds the conversation's replies and no summary")
         turn, characters = self._progress(request.messages)
         turn += request.replies
-        if turn >= len(self._replies):
+        if turn >= len(self._due):
             raise ProviderError(
                 "drift",
-                f"{self.model} has {len(self._replies)} replies and the session asks for number {turn + 1}; "
+                f"{self.model} has {len(self._due)} replies and the session asks for number {turn + 1}; "
                 "end it with a reply that makes no calls, or add the missing ones",
             )
-        reply = self._replies[turn]
+        line, first_call = self._due[turn]
+        reply = _compose(line, first_call)
         for part in reply.message.parts:
             if isinstance(part, Text | Thinking):
                 kind = TextDelta if isinstance(part, Text) else ThinkingDelta
