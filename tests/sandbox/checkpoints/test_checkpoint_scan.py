@@ -7,7 +7,10 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from sandbox.checkpoints import scan
+from sandbox.checkpoints.scan import stamp
 from sandbox.checkpoints.store import Writer
 from tests.sandbox.checkpoints.tree_double import WIDE, Tree, picture
 
@@ -120,3 +123,18 @@ def test_a_tree_that_is_handed_on_as_it_was_kept_is_read_once(tmp_path, monkeypa
         with Writer(tmp_path / f"other{number}", WIDE) as other:
             tree.writer.hand_over(other)
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize("year", [-2_000, 1_900, 2_100, 2_400, 300_000])
+def test_a_file_of_any_date_is_kept(tmp_path, year):
+    tree = Tree(tmp_path / "s")
+    file = tree.write("f", "x")
+    moment = (year - 1970) * 31_556_952 * 10**9
+    os.utime(file, ns=(moment, moment))
+    first = tree.take()
+    file.unlink()
+    tree.back(first)
+    assert file.read_text() == "x"
+    # A filesystem may tell less; the longest time that any tells has its place.
+    assert -(1 << 63) <= stamp(moment) < 1 << 63
+    assert (stamp(moment) == moment) == (1_678 < year < 2_262)
