@@ -33,7 +33,7 @@ from sandbox.egress.live import HEAD_S, Live, Pace, Traffic, Way
 from sandbox.egress.peers import Guest, Outside
 from sandbox.egress.questions import Questions
 from sandbox.egress.report import Ask, Attempt, Closed, Decided, Report, Spoken, nobody, printable, unheard
-from sandbox.egress.resolve import NameBudget, Resolver, SystemResolver
+from sandbox.egress.resolve import Lookup, Resolver, SystemResolver
 from sandbox.protocol import Connection
 
 TELL_S = 5.0
@@ -63,8 +63,7 @@ class Gate:
         """
         self.policy = policy
         self._report, self._clock = report, clock
-        self._resolver = resolver if resolver is not None else SystemResolver()
-        self._names = NameBudget(clock)
+        self._lookup = Lookup(resolver if resolver is not None else SystemResolver(), clock)
         self._questions = Questions(ask, policy.sudo.timeout_s)
         self._slots = asyncio.Semaphore(policy.limits.connections)
         self._traffic: Traffic = Traffic(policy.limits, above=None if above is None else above._traffic)
@@ -224,7 +223,9 @@ class Gate:
         if open_one is not None and (open_one.host, open_one.port) == (name, port) and open_one.is_quiet():
             addresses: tuple[str, ...] = ()
         else:
-            addresses = await self._addresses(name, port, reach)
+            # An address that the policy or the user names is meant; a name never stands for a private one.
+            meant = is_address(name) and (reach.by_grant or names_address(self.policy, name, port))
+            addresses = await self._lookup.addresses(self.policy, name, meant=meant)
         live.target = name, port
         if self._decide(live, name, port).action != "allow":
             # The user changed his mind while the name was looked up.
@@ -292,32 +293,6 @@ class Gate:
     def _decide(self, live: Live, host: str, port: int) -> Reach:
         granted = [_entry(host, port)] if self._given.holds(live, (host, port)) else []
         return decide_connection(self.policy, host, port, granted=granted)
-
-    async def _addresses(self, host: str, port: int, reach: Reach) -> tuple[str, ...]:
-        """Resolve once and check every address: one bad address makes a name unfit."""
-        allowed = self.policy.network.addresses
-        if is_address(host):
-            meant = reach.by_grant or names_address(self.policy, host, port)
-            why = None if meant else refused_address(host, allowed)
-            found: tuple[str, ...] = (host,)
-        else:
-            if not self._names.take(host):
-                raise Refused("names", "The session looks up too many different names; try again later.")
-            try:
-                async with asyncio.timeout(self.policy.limits.connect_s):
-                    found = tuple(await self._resolver(host))
-            except TimeoutError:
-                raise Unreached("Its name could not be resolved in time.", late=True) from None
-            except OSError:
-                raise Unreached("Its name cannot be resolved.") from None
-            if not found:
-                raise Unreached("Its name has no address.")
-            why = next((bad for one in found if (bad := refused_address(one, allowed))), None)
-        if why is not None:
-            raise Refused(
-                "blocked-private", f"It leads to {why}, which network.addresses does not name."
-            )  # fmt: skip
-        return found
 
     def _cut_what_is_not_allowed(self, why: str) -> None:
         for live in self._live:

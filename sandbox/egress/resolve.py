@@ -1,6 +1,7 @@
 """Names to addresses, on the host and only for names that are allowed: nothing inside can ask a resolver.
 
-What leaves through names themselves (the labels under a wildcard) is bounded by `NameBudget`.
+All addresses of a name are checked. What leaves through names themselves (the labels under a wildcard) is
+bounded by `NameBudget`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+from policies.patterns import is_address
+from policies.schema import Policy
+from sandbox.egress.addresses import refused_address
+from sandbox.egress.errors import Refused, Unreached
 
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
 """All addresses of a canonical name. OSError when there are none. Called within a time limit."""
@@ -48,3 +54,38 @@ class NameBudget:
                 return False
         self._seen.setdefault(name, now)
         return True
+
+
+class Lookup:
+    """The addresses of one session's hosts."""
+
+    def __init__(self, resolver: Resolver, clock: Callable[[], float]) -> None:
+        self._resolver, self._names = resolver, NameBudget(clock)
+
+    async def addresses(self, policy: Policy, host: str, *, meant: bool) -> tuple[str, ...]:
+        """Resolve once and check every address: one bad address makes a name unfit. `host` is canonical; an
+        address that is `meant` may be a private one. Refused, or Unreached.
+        """
+        if is_address(host):
+            found: tuple[str, ...] = (host,)
+            checked = () if meant else found
+        else:
+            checked = found = await self._resolved(host, policy.limits.connect_s)
+        for one in checked:
+            if why := refused_address(one, policy.network.addresses):
+                raise Refused("blocked-private", f"It leads to {why}, which network.addresses does not name.")
+        return found
+
+    async def _resolved(self, name: str, within_s: float) -> tuple[str, ...]:
+        if not self._names.take(name):
+            raise Refused("names", "The session looks up too many different names; try again later.")
+        try:
+            async with asyncio.timeout(within_s):
+                found = tuple(await self._resolver(name))
+        except TimeoutError:
+            raise Unreached("Its name could not be resolved in time.", late=True) from None
+        except OSError:
+            raise Unreached("Its name cannot be resolved.") from None
+        if not found:
+            raise Unreached("Its name has no address.")
+        return found

@@ -9,9 +9,8 @@ import pytest
 from gate_world import World, get
 from test_gate_answers import endless
 
-from sandbox.egress import Attempt, Gate
+from sandbox.egress import Attempt, Gate, exchange
 from sandbox.egress import gate as gate_module
-from sandbox.egress import http as http_module
 from sandbox.egress.live import Pace
 from sandbox.egress.questions import AT_ONCE
 
@@ -19,7 +18,7 @@ from sandbox.egress.questions import AT_ONCE
 async def test_so_many_connections_at_once_and_one_more_waits(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_module, "HUNG_UP_S", 0.01)
+    monkeypatch.setattr(exchange, "HUNG_UP_S", 0.01)
     server = await world.serve(endless)
     gate = world.gate(allow=(f"allowed.test:{server.port}",), limits={"connections": 2})
     url = f"http://allowed.test:{server.port}/"
@@ -80,7 +79,7 @@ async def test_a_server_that_never_answers_is_a_timeout(world: World) -> None:
 
 
 @pytest.mark.parametrize("slow", ["name", "address"])
-async def test_reaching_a_host_has_its_time(world: World, slow: str) -> None:
+async def test_reaching_a_host_has_its_time(world: World, slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(name: str) -> list[str]:
         await asyncio.Event().wait()
         return []
@@ -92,9 +91,9 @@ async def test_reaching_a_host_has_its_time(world: World, slow: str) -> None:
     for one in waiting:
         one.setblocking(False)
         one.connect_ex(("127.0.0.1", port))
-    gate = world.gate(allow=(f"allowed.test:{port}",), limits={"connect_s": 0.2})
     if slow == "name":
-        gate._resolver = never
+        monkeypatch.setattr(world, "resolve", never)
+    gate = world.gate(allow=(f"allowed.test:{port}",), limits={"connect_s": 0.2})
     client = await (await world.dial(gate)).say(get(f"http://allowed.test:{port}/"))
     assert (await client.done()).startswith(b"HTTP/1.1 504 ")
     for one in (full, *waiting):

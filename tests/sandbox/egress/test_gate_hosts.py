@@ -131,16 +131,18 @@ async def test_a_metadata_service_is_not_opened_by_a_network_that_holds_it(world
     assert b"blocked-private" in await client.done()
 
 
-async def test_a_name_is_resolved_once_and_what_was_checked_is_what_is_connected_to(world: World) -> None:
+async def test_a_name_is_resolved_once_and_what_was_checked_is_what_is_connected_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = await world.serve()
-    gate = world.gate(allow=LISTED, ports=(server.port,), addresses=("127.0.0.1",))
     answers = iter([["127.0.0.1"], ["127.0.0.2"], ["169.254.169.254"]])
 
     async def rebinding(name: str) -> list[str]:
         world.looked_up.append(name)
         return next(answers)
 
-    gate._resolver = rebinding
+    monkeypatch.setattr(world, "resolve", rebinding)
+    gate = world.gate(allow=LISTED, ports=(server.port,), addresses=("127.0.0.1",))
     url = f"http://allowed.test:{server.port}/"
     client = await (await world.dial(gate)).say(get(url))
     assert b" 200 " in await client.head()
