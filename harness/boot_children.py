@@ -33,11 +33,10 @@ from harness.events import (
     SessionEnded,
 )
 from harness.interrupt import Interrupt
-from harness.journal import Journal
 from harness.lines import bounded, summary
 from harness.providers.models import for_child
 from harness.record import FILE
-from harness.recovery.rebuild import Rebuilder
+from harness.recovery.opening import opened
 from harness.session import Child, Session
 from harness.store import Store
 from harness.syscalls.base import Refused
@@ -166,33 +165,36 @@ class Brood:
     async def collect(self, child: Child) -> Returned:
         directory = self.directory(child)
         await self._start.engine.abandon(directory)
-        told = Rebuilder()
         try:
-            journal = await asyncio.to_thread(Journal.open, directory, told=told.feed)
+            journal, past = await asyncio.to_thread(opened, directory)
         except JournalError as exc:
-            return Returned(
-                child.session, "interrupted", f"{INTERRUPTED}, and its journal cannot be read: {exc}"
-            )
+            why = f"{INTERRUPTED}, and its journal cannot be read: {exc}"
+            if exc.code == "missing" and directory.exists():
+                why = "the harness ended before it began"
+            return Returned(child.session, "interrupted", why)
+        budget, ended = past.session.budget, past.ended
         try:
-            past = told.rebuilt()
+            waited_for = {one.call.id for one in past.open}
             for grandchild in past.session.children.values():
-                await self.collect(grandchild)
-            budget = past.session.budget
-            if past.ended is None:
-                killed = SessionEnded(
+                returned = await self.collect(grandchild)
+                if grandchild.call_id in waited_for:  # else it is counted in its call's outcome
+                    budget.absorb(returned.turns, returned.usage, returned.cost_usd)
+            if ended is None:
+                ended = SessionEnded(
                     status="killed", exit_code=130, reason=INTERRUPTED, turns=budget.turns,
                     usage=budget.usage, changes=0,
                 )  # fmt: skip
-                await journal.append(killed)
+                await journal.append(ended)
         except JournalError as exc:
             return Returned(child.session, "interrupted", f"{INTERRUPTED}: {exc}")
         finally:
             journal.close()
-        status = "interrupted" if past.ended is None else past.ended.status
+        # Also where that end was written by a harness that was killed in turn.
+        cut_short = ended.status == "killed"
         return Returned(
-            child.session, status, INTERRUPTED if past.ended is None else past.ended.reason,
+            child.session, "interrupted" if cut_short else ended.status, ended.reason,
             _last_words(past.session), budget.turns, budget.usage, budget.cost_usd,
-            "" if past.ended is not None else "what it did after its last checkpoint",
+            "what it did after its last checkpoint" if cut_short else "",
         )  # fmt: skip
 
 

@@ -36,9 +36,12 @@ BOX = {
 
 
 class MortalModel(ScriptedProvider):
-    def __init__(self, life, replies, requests):
-        super().__init__(replies)
-        self._life, self._requests = life, requests
+    def __init__(self, life, replies, requests, child=""):
+        super().__init__(replies, child=child)
+        self._life, self._script, self._requests = life, replies, requests
+
+    def of_child(self, name):
+        return MortalModel(self._life, self._script, self._requests, name)
 
     async def stream(self, request):
         self._life.step("before request")
@@ -113,6 +116,7 @@ class World:
     def __init__(self, tmp_path, replies, talk=None, mirror=None):
         self.home = tmp_path / "home"
         self.replies = replies
+        self.workspace = None
         self.mirror = mirror
         """The server outside, if there is one."""
         self.path = "" if mirror is None else mirror.new_path()
@@ -190,7 +194,8 @@ class World:
         """Run the session; None when its harness died."""
         self.lives.append(Life(dies_at))
         task = TASK if self.talk is None else ""
-        options = RunOptions(task=task, policy=self.policy, talk=self.talk, **self._given())
+        given = {"policy": self.policy, "workspace": self.workspace, "talk": self.talk, **self._given()}
+        options = RunOptions(task=task, **given)
         return await self._lived(run(options, lambda event: None, Interrupt(), machine=self.machine))
 
     async def resume(self, dies_at=None, message=""):
