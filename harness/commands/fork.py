@@ -27,7 +27,7 @@ from policies import Policy
 from sandbox import owner
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.packs import sync_directory
-from sandbox.checkpoints.planting import promise, weight
+from sandbox.checkpoints.planting import promise, refuse_incomplete
 from sandbox.checkpoints.share import link
 from sandbox.checkpoints.store import DIRECTORY
 from sandbox.checkpoints.store import Store as Checkpoints
@@ -71,7 +71,7 @@ def _share(source: Path, directory: Path, past: History, policy: Policy) -> None
         target = checkpoints.load(past.checkpoint.number)
         if target.digest != past.checkpoint.digest:
             raise CheckpointError(f"checkpoint {target.number} is not the one that the journal tells of")
-        weight(checkpoints.packs, target)  # all of it is there
+        refuse_incomplete(checkpoints.packs, target)
     promise(directory, source, target, policy.limits)
 
 

@@ -62,14 +62,10 @@ def promise(session_dir: Path, source: Path, target: Checkpoint, limits: Limits)
         raise CheckpointError(f"a workspace cannot be promised: {error.strerror or error}") from error
 
 
-def weight(packs: Packs, target: Checkpoint) -> int:
-    """Bytes of the files of a checkpoint. Damaged when one of its objects is missing; none is read whole."""
-    top = tree.top(packs, target.root)
-    return sum(
-        packs.length(node.digest)
-        for _, node in tree.walk(packs, top.digest)
-        if node.kind in (tree.FILE, tree.SPARSE, tree.LINK)
-    )
+def refuse_incomplete(packs: Packs, target: Checkpoint) -> None:
+    """Damaged when one of the objects of a checkpoint is missing. Files are not read for that."""
+    for digest in tree.reachable(packs, [target.root]):
+        packs.length(digest)
 
 
 def plant(session_dir: Path) -> None:

@@ -17,7 +17,7 @@ from harness.checkpointing import checkpointing
 from policies import Policy
 from sandbox import Command, SandboxSpec, open_sandbox
 from sandbox.checkpoints.packs import sync_directory
-from sandbox.checkpoints.planting import promise, weight
+from sandbox.checkpoints.planting import promise, refuse_incomplete
 from sandbox.checkpoints.share import link
 from sandbox.checkpoints.store import DIRECTORY, Store
 from sandbox.engine import Engine
@@ -82,7 +82,7 @@ def _share(source: Path, state: Path, policy: Policy) -> None:
     link(source, state, [0])
     with Store(state) as store:
         target = store.load(0)
-        weight(store.packs, target)
+        refuse_incomplete(store.packs, target)
     promise(state, source, target, policy.limits)
     sync_directory(state / DIRECTORY)
 
