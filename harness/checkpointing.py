@@ -77,11 +77,10 @@ class Checkpoints:
     """The checkpointer of a real session. One at a time, in another thread."""
 
     def __init__(self, writer: Writer, session_dir: Path, limits: Limits) -> None:
-        self._lost = len(writer.packs.damaged)
         self._writer = writer
         self._session_dir = session_dir
         self._limits = limits
-        self._task: asyncio.Task[Checkpoint | str | None] | None = None
+        self._task: asyncio.Task[tuple[Entry, ...]] | None = None
         self._said: set[str] = set()
         self._too_much = False
         self._alone = asyncio.Lock()
@@ -96,14 +95,7 @@ class Checkpoints:
         # Whoever waits may be cancelled; what is begun is finished all the same.
         came = await asyncio.shield(self._task)
         self._task = None
-        lost, self._lost = self._lost, 0
-        found = (_warning(f"{counted(lost, 'pack')} of its checkpoints cannot be read"),) if lost else ()
-        if isinstance(came, str):
-            if came in self._said:
-                return found
-            self._said.add(came)
-            return (*found, _warning(came))
-        return found if came is None else (*found, entry_of(came))
+        return came
 
     async def snapshot(self, session_dir: Path, limits: Limits) -> None:
         async with self._alone:
@@ -126,18 +118,29 @@ class Checkpoints:
             await asyncio.wait([self._task])
         self._writer.packs.close()
 
-    def _take(self, unsettled: bool) -> Checkpoint | str | None:
-        """The checkpoint, or why there is none."""
+    def _take(self, unsettled: bool) -> tuple[Entry, ...]:
+        """Checkpoints that the journal does not tell of, or why there is none."""
+        told: list[Entry] = []
+        if lost := len(self._writer.packs.damaged):
+            told += self._warned(f"{counted(lost, 'pack')} of its checkpoints cannot be read")
         try:
-            if self._too_much and self._still_too_much():
-                return None
-            self._too_much = False
-            return self._writer.take(unsettled=unsettled)
+            told += _entries(self._writer.untold())
+            if not (self._too_much and self._still_too_much()):
+                self._too_much = False
+                told += _entries(self._writer.take(unsettled=unsettled))
         except TooMuch as exc:
             self._too_much = True
-            return f"{exc}; until it fits (limits.checkpoint_mb) there is no way back to a later turn"
+            text = f"{exc}; until it fits (limits.checkpoint_mb) there is no way back to a later turn"
+            told += self._warned(text)
         except (CheckpointError, SandboxError, OSError) as exc:
-            return str(exc)
+            told += self._warned(str(exc))
+        return tuple(told)
+
+    def _warned(self, text: str) -> list[Entry]:
+        """Once each."""
+        told: list[Entry] = [] if text in self._said else [_warning(text)]
+        self._said.add(text)
+        return told
 
     def _still_too_much(self) -> bool:
         """Cheaper than to read it all once more."""
@@ -164,6 +167,10 @@ class _None:
 
     async def close(self) -> None:
         pass
+
+
+def _entries(taken: Checkpoint | None) -> list[Entry]:
+    return [] if taken is None else [entry_of(taken)]
 
 
 def _warning(text: str) -> Notice:

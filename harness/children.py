@@ -14,6 +14,7 @@ from policies.schema import Policy
 from sandbox.checkpoints.compare import Difference, differences
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.store import Checkpoint, Store
+from sandbox.checkpoints.tree import OMITTED
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def changed(directory: Path) -> Changed:
     store = Store(directory)
     try:
         first, last = _ends(store)
-        found = tuple(differences(store.packs, first.root, last.root))
+        every = differences(store.packs, first.root, last.root)
+        # What no checkpoint keeps was never given to it, so it did not take it away either.
+        found = tuple(one for one in every if one.before is None or one.before.kind != OMITTED)
     except BaseException:
         store.packs.close()
         raise

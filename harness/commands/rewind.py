@@ -69,9 +69,11 @@ async def _rewind(store: Store, directory: Path, journal: Journal, to: int) -> l
             target = checked(writer, known, to)
             await asyncio.to_thread(plant, directory)
             # What there is now is kept first, so that going back can be taken back.
+            untold = writer.untold()
             now = await asyncio.to_thread(_present, writer, to)
-            if now is not None:
-                await journal.append(entry_of(now))
+            kept: list[Entry] = [entry_of(one) for one in (untold, now) if one is not None]
+            if kept:
+                await journal.append_many(kept)
             restored = await asyncio.to_thread(bring_back, directory, writer, target)
             rewound = Rewound(to=to, digest=target.digest, removed=restored.removed, made=restored.made)
             # The commit point: past here the conversation is cut as well.
@@ -79,7 +81,7 @@ async def _rewind(store: Store, directory: Path, journal: Journal, to: int) -> l
             await asyncio.to_thread(restored.done)
     except CheckpointError as exc:
         raise UsageError(f"session {directory.name}: {exc}") from exc
-    return [rewound] if now is None else [entry_of(now), rewound]
+    return [*kept, rewound]
 
 
 def _present(writer: Writer, to: int) -> Checkpoint | None:

@@ -125,18 +125,10 @@ class Writer(Store):
         self._told = known is None or not numbers or numbers[-1] in known
 
     def take(self, *, unsettled: bool = False, keep: Container[int] = ()) -> Checkpoint | None:
-        """Keep the tree as it is now; None when it is as it was the last time, and that was told. None of
-        `keep` is collected.
+        """Keep the tree as it is now; None when it is as it was the last time. None of `keep` is collected.
 
         CheckpointError when it cannot be kept: a later one may fit.
         """
-        taken = self._taken(unsettled=unsettled, keep=keep)
-        if taken is None and not self._told:
-            taken = self.last
-        self._told = True
-        return taken
-
-    def _taken(self, *, unsettled: bool, keep: Container[int]) -> Checkpoint | None:
         self._refuse_full_disk()
         limit = self._bounds.megabytes << 20
         writer = PackWriter(self.packs, limit)
@@ -164,6 +156,11 @@ class Writer(Store):
             writer.abort()
         self._seen = found.top
         return taken
+
+    def untold(self) -> Checkpoint | None:
+        """The last one, if whoever asks for them was not told of it before; to be asked for before `take`."""
+        told, self._told = self._told, True
+        return None if told else self.last
 
     def hand_over(self, other: Writer) -> Checkpoint:
         """The tree as it is now, as the first checkpoint of another session whose store has none yet, but all
@@ -199,6 +196,7 @@ class Writer(Store):
         self._write(taken)
         self.last, self._next, self._told = taken, taken.number + 1, False
         self._collect(taken, keep)
+        self._told = True  # by the answer
 
     def _held(self, checkpoints: Iterable[Checkpoint]) -> int:
         """Bytes of all objects that these are made of."""

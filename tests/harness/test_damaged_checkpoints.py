@@ -52,6 +52,12 @@ async def test_a_checkpoint_that_the_journal_lacks_is_told_by_the_resume(past):
     assert entry.number == 4
 
 
+async def test_so_it_is_where_something_went_on_writing(past):
+    untold(past)
+    (past.tree / "a.txt").write_text("later\n")
+    assert [entry.number for entry in await kept(past, turns=2)] == [4, 5]
+
+
 async def test_what_the_journal_knows_is_not_told_twice(past):
     assert await kept(past, turns=2) == []
 

@@ -7,11 +7,13 @@ import os
 import pytest
 from kernel_double import calls, policy_with
 
+from harness.children import changed
 from harness.session import Child
 from policies.schema import Rule, When
 from sandbox import workspace
 from sandbox.checkpoints.store import Bounds, Writer
 from sandbox.protocol import Command
+from tests.sandbox.checkpoints.tree_double import Tree
 
 LIMITS = policy_with().limits.model_copy(update={"workspace_mb": 64, "workspace_inodes": 5000})
 BEFORE = {"a.txt": "one\n", "b.txt": "two\n", "gone.txt": "old\n", "run": "#!/bin/sh\n", "deep/c.txt": "c\n"}
@@ -177,3 +179,15 @@ async def test_odd_names_and_large_files_are_left_alone_and_shown_harmlessly(mak
     assert "not UTF-8" in shown
     assert "limits.file_bytes" in shown
     assert await text(run, "large") is None
+
+
+def test_what_no_snapshot_can_hold_is_not_told_as_deleted_by_the_child(tmp_path):
+    tree = Tree(tmp_path)
+    os.mkfifo(tree.path / "queue")
+    tree.take()
+    (tree.path / "queue").unlink()  # as in a child's workspace, where it was never made
+    tree.write("new", "n")
+    tree.take()
+    what = changed(tmp_path)
+    with what.store:
+        assert [one.path for one in what.found] == ["new"]
