@@ -234,11 +234,11 @@ def _insert(db: sqlite3.Connection, page: Numbered, at: int, before: int | None)
 
 def _read(journal: BinaryIO, row: Sequence[object]) -> Found:
     number, kind, name, turn, at, place = row
-    assert isinstance(at, int)
-    assert isinstance(place, int)
+    if not (isinstance(at, int) and isinstance(place, int) and isinstance(turn, int)):
+        raise _Stale
     journal.seek(at)
     part = _part(_decoded(journal.readline(MAX_LINE + 1), None, _Stale()), place)
-    return Found(f"p{number}", str(kind), str(name), int(str(turn)), text_of(part))
+    return Found(f"p{number}", str(kind), str(name), turn, text_of(part))
 
 
 def _part(record: Record, place: int) -> Part:

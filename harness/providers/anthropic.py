@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thinking, Usage
 from harness.providers.base import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
-from harness.providers.calls import clean, cut_short, parse_call, safe_id, sent_arguments
+from harness.providers.calls import clean, counted, cut_short, parse_call, safe_id, sent_arguments
 from harness.providers.faults import answered
 from harness.providers.hosted import Hosted
 from harness.providers.sse import Event
@@ -160,7 +160,9 @@ class _Reader:
     def _count(self, usage: Any) -> None:
         """Later counts replace earlier ones: they are cumulative."""
         if isinstance(usage, dict):
-            self._usage.update({key: value for key, value in usage.items() if isinstance(value, int)})
+            self._usage.update(
+                {key: counted(value) for key, value in usage.items() if isinstance(value, int)}
+            )
 
     def reply(self) -> Reply:
         parts: list[Part] = []

@@ -61,6 +61,11 @@ def sent_result(result: Result) -> str:
     return result.content if result.error is None else f"[{result.error}] {result.content}"
 
 
+def counted(value: object) -> int:
+    """Tokens, as a service says; what is no count is none. One below zero would add to what may be spent."""
+    return value if type(value) is int and value > 0 else 0
+
+
 def safe_id(call_id: str) -> str:
     """A call id every service accepts (letters, digits, `_`, `-`, at most 64), the same for the same id."""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", call_id):

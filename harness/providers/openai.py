@@ -9,7 +9,15 @@ from typing import Any
 
 from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thinking, Usage
 from harness.providers.base import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
-from harness.providers.calls import clean, cut_short, parse_call, safe_id, sent_arguments, sent_result
+from harness.providers.calls import (
+    clean,
+    counted,
+    cut_short,
+    parse_call,
+    safe_id,
+    sent_arguments,
+    sent_result,
+)
 from harness.providers.faults import answered
 from harness.providers.hosted import Hosted
 from harness.providers.sse import Event
@@ -155,10 +163,10 @@ def _summary(item: JsonObject) -> str:
 def usage_of(usage: JsonObject, sent: str = "input", said: str = "output") -> Usage:
     """What was counted, under the names that the one API and the other give it; zeros where it was not."""
     details = usage.get(f"{sent}_tokens_details") or {}
-    read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
+    read, written = counted(details.get("cached_tokens")), counted(details.get("cache_write_tokens"))
     return Usage(
-        input_tokens=max(0, (usage.get(f"{sent}_tokens") or 0) - read - written),
-        output_tokens=usage.get(f"{said}_tokens") or 0,
+        input_tokens=max(0, counted(usage.get(f"{sent}_tokens")) - read - written),
+        output_tokens=counted(usage.get(f"{said}_tokens")),
         cache_read_tokens=read,
         cache_write_tokens=written,
     )

@@ -158,8 +158,14 @@ async def test_an_index_that_is_missing_damaged_old_or_another_s_is_made_again(j
         with open(path, "r+b") as file:
             file.truncate(5000)
 
+    def changed():
+        Index(journal.directory).page("p1")
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE page SET at = 'x', turn = 'y', place = NULL")
+
     for spoil in (
         lambda: None,
+        changed,
         lambda: path.write_bytes(b"no database" * 1000),
         lambda: path.write_bytes((other.directory / INDEX).read_bytes()),
         half,

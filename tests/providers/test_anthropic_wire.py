@@ -76,6 +76,15 @@ async def test_text_usage_and_stop_are_read():
     assert (reply.stop, reply.notes) == ("end", ())
 
 
+async def test_counts_below_zero_give_nothing_back():
+    events = tuple(chunk.replace(b"77", b"-77").replace(b"900", b"-900") for chunk in HELLO)
+    async with wire_server(Answer(events)) as server:
+        provider = open_claude(server.url)
+        deltas = await deltas_of(provider)
+        await provider.aclose()
+    assert deltas[-1].usage == Usage(input_tokens=12, cache_write_tokens=30)
+
+
 async def test_characters_may_be_cut_anywhere_between_packets():
     events = message(start(0, type="text", text=""), delta(0, "text_delta", text="naïve 🦀 – 日本"), stop(0))
     for size in (1, 3, 7):

@@ -67,6 +67,15 @@ async def test_text_usage_and_stop_are_read():
         assert deltas[2].stop == "end"
 
 
+async def test_counts_that_are_none_cost_nothing_and_give_nothing_back():
+    usage = {"input_tokens": -50, "output_tokens": "77", "input_tokens_details": {"cached_tokens": -900}}
+    async with wire_server(Answer(response(done(0, said("hi")), usage=usage))) as server:
+        provider = open_gpt(server.url)
+        deltas = await deltas_of(provider)
+        await provider.aclose()
+    assert deltas[-1].usage == Usage()
+
+
 async def test_reasoning_and_parallel_calls_come_back_in_order_and_byte_for_byte():
     first = {
         "id": "rs_1",
