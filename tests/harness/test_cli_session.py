@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,61 +13,26 @@ from typing import Any
 
 import pexpect
 import pytest
-from in_process import usermode_here
 
-from sandbox.cache import cache_dir
+from tests.security.cli_user import CliUser
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.docker
 
 
-class User:
-    """Someone with a directory of their own and a home for sessions that nobody else uses."""
+class User(CliUser):
+    """With a file in the project, and a terminal."""
 
     def __init__(self, tmp_path: Path) -> None:
-        self.project = tmp_path / "project"
-        self.project.mkdir()
+        super().__init__(tmp_path)
         (self.project / "a.txt").write_text("one\n")
-        self.home = tmp_path / "home"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("USERMODE_")}
-        self.environ = {
-            **kept,
-            "PYTHONPATH": str(ROOT),
-            "USERMODE_HOME": str(self.home),
-            "TERM": "xterm-256color",
-            "TMPDIR": str(tmp_path / "tmp"),
-        }
         self.temporary = tmp_path / "tmp"
         self.temporary.mkdir()
-        # init is found where it was made, so that only the sessions are this user's own.
-        cache_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.home.mkdir(mode=0o700)
-        (self.home / "cache").symlink_to(cache_dir())
-        self.script = tmp_path / "script.jsonl"
+        self.environ |= {"TERM": "xterm-256color", "TMPDIR": str(self.temporary)}
 
     def says(self, *replies: dict[str, Any]) -> str:
         """Write a scripted model; returns its name."""
         self.script.write_text("".join(json.dumps(reply) + "\n" for reply in replies))
         return f"scripted:{self.script}"
-
-    def argv(self, *argv: str) -> list[str]:
-        return [sys.executable, "-m", "harness", *argv]
-
-    def usermode(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.argv(*argv),
-            cwd=self.project,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-
-    def looks(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """As `usermode`, without a process of its own: at what a real one left."""
-        return usermode_here(*argv, cwd=self.project, environ=self.environ)
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

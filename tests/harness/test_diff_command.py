@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from review_double import left_copy
 
 from harness.commands.changes import LISTED, ApplyOptions, apply, diff
 from harness.commands.folding import FOLDED
 from harness.errors import UsageError
-from harness.store import Store
-from policies.schema import Limits
 from sandbox import workspace
 from sandbox.workspace import compare
 
@@ -30,11 +28,7 @@ def project(tmp_path: Path) -> Path:
 def session(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The directory of a session that has ended and left a copy of `project`."""
     monkeypatch.setenv("USERMODE_HOME", str(tmp_path / "home"))
-    directory = Store(tmp_path / "home").new_session()
-    uid, gid = os.geteuid(), os.getegid()
-    limits = Limits(workspace_mb=64, workspace_inodes=5000)
-    workspace.prepare(directory, limits, uid=uid, gid=gid, kind="watched directory")
-    workspace.copy_in(project, directory, limits=limits, uid=uid, gid=gid)
+    directory = left_copy(tmp_path / "home", project)
     yield directory
     workspace.discard(directory)
 

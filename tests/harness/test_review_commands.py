@@ -11,6 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 from journal_double import first_entry
+from review_double import left_copy
 
 from harness.commands.changes import ApplyOptions, apply, diff, discard
 from harness.commands.pick import QUESTION
@@ -19,7 +20,6 @@ from harness.events import SessionEnded
 from harness.journal import Journal
 from harness.messages import Usage
 from harness.store import Store
-from policies.schema import Limits
 from sandbox import workspace
 
 ROOT = Path(__file__).parents[2]
@@ -38,11 +38,8 @@ def project(tmp_path: Path) -> Path:
 def session(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A session that has ended and left an altered copy of `project`."""
     monkeypatch.setenv("USERMODE_HOME", str(tmp_path / "home"))
-    directory = Store(tmp_path / "home").new_session()
-    uid, gid = os.geteuid(), os.getegid()
-    limits = Limits(workspace_mb=64, workspace_inodes=5000)
-    tree = workspace.prepare(directory, limits, uid=uid, gid=gid, kind="watched directory").path
-    workspace.copy_in(project, directory, limits=limits, uid=uid, gid=gid)
+    directory = left_copy(tmp_path / "home", project)
+    tree = directory / "workspace" / "tree"
     (tree / "a.txt").write_text("one\n2\nthree\n")
     (tree / "b.txt").write_text("other\n")
     (project / "b.txt").write_text("mine\n")

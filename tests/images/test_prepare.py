@@ -5,7 +5,6 @@ Each stand-in writes its name and arguments to a log; the log is what was done t
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,29 +12,16 @@ import threading
 from pathlib import Path
 
 import pytest
+from stand_ins import StandIns
 
 SCRIPT = Path(__file__).parents[2] / "images" / "prepare"
 REAL = ("sh", "grep", "sleep", "timeout", "cat", "setsid", "nohup", "true", "env")
 
 
-class Machine:
+class Machine(StandIns):
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.bin = root / "bin"
-        self.bin.mkdir()
-        self.log = root / "log"
-        self.log.touch()
-        for name in REAL:
-            found = shutil.which(name)
-            assert found is not None, name
-            (self.bin / name).symlink_to(found)
+        super().__init__(root, REAL)
         self.command("id", 'if [ "$1" = -un ]; then echo someone; else echo 1000; fi')
-        self.command("python3", f'exec {sys.executable} "$@"')
-
-    def command(self, name: str, body: str = "") -> None:
-        path = self.bin / name
-        path.write_text(f'#!/bin/sh\necho "{name} $*" >>"{self.log}"\n{body}\n')
-        path.chmod(0o755)
 
     def root_user(self) -> None:
         self.command("id", "echo 0")

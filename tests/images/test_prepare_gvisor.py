@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_ins import StandIns
 
 SCRIPT = Path(__file__).parents[2] / "images" / "gvisor"
 REAL = (
@@ -42,31 +41,17 @@ esac
 """
 
 
-class Machine:
+class Machine(StandIns):
     """One directory with a PATH, the daemon's settings, and an engine that knows the runtimes they name."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.bin = root / "bin"
-        self.bin.mkdir()
-        self.log = root / "log"
-        self.log.touch()
+        super().__init__(root, REAL)
         self.settings = root / "daemon.json"
         self.target = root / "lib" / "runsc"
         self.known: dict[str, Any] = {"runc": {"path": "runc"}}
-        for name in REAL:
-            found = shutil.which(name)
-            assert found is not None, name
-            (self.bin / name).symlink_to(found)
         self.command("id", "case $1 in -u) echo 0 ;; *) exit 1 ;; esac")
-        self.command("python3", f'exec {sys.executable} "$@"')
         self.command("systemctl", f': >"{root}/reloaded"')
         self._listen()
-
-    def command(self, name: str, body: str = "") -> None:
-        path = self.bin / name
-        path.write_text(f'#!/bin/sh\necho "{name} $*" >>"{self.log}"\n{body}\n')
-        path.chmod(0o755)
 
     def packages(self, date: int, works: str = "systrap", candidate: int = 0) -> None:
         """apt, which has gVisor of this date in the newer release, and of `candidate` in this one."""

@@ -31,9 +31,12 @@ class CliUser:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("USERMODE_")}
         self.environ = {**kept, "PYTHONPATH": str(ROOT), "USERMODE_HOME": str(self.home)}
 
+    def argv(self, *argv: str) -> list[str]:
+        return [sys.executable, "-m", "harness", *argv]
+
     def usermode(self, *argv: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "harness", *argv],
+            self.argv(*argv),
             cwd=self.project,
             env=self.environ,
             stdin=subprocess.DEVNULL,

@@ -17,6 +17,8 @@ from sandbox.protocol import Origin
 from sandbox.streams import serve_to_its_end
 
 LOOPBACK = ("127.0.0.0/8",)
+Respond = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Answers a request, of which it is given the head."""
 
 
 class SocketConnection:
@@ -131,7 +133,7 @@ class World:
 
     async def serve(
         self,
-        respond: Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] | None = None,
+        respond: Respond | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> Server:
         """An HTTP server; without `respond` it says ok to every request and keeps the connection."""

@@ -6,11 +6,23 @@ import asyncio
 import re
 
 import pytest
-from gate_world import World, connect, get
+from gate_world import Respond, World, connect, get
 
 from policies.schema import Limits, Network, Policy, RequestRule
 from sandbox.egress import head as head_module
 from sandbox.egress.peers import Upstream
+
+
+def once(answer: bytes) -> Respond:
+    """A server that says this and hangs up."""
+
+    async def respond(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 " + answer)
+        await writer.drain()
+        writer.close()
+        raise ConnectionError
+
+    return respond
 
 
 async def test_a_listed_host_is_reached_and_recorded_with_its_call_before_anything_is_sent(
@@ -258,13 +270,7 @@ async def test_a_response_that_ends_with_its_connection_is_whole_and_one_cut_sho
 
 
 async def test_an_answer_before_the_whole_question_reaches_the_program(world: World) -> None:
-    async def respond(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 413 Too much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
-        await writer.drain()
-        writer.close()
-        raise ConnectionError
-
-    server = await world.serve(respond)
+    server = await world.serve(once(b"413 Too much\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"))
     gate = world.gate(allow=(f"allowed.test:{server.port}",))
     client = await world.dial(gate)
     url = f"http://allowed.test:{server.port}/"
@@ -311,13 +317,7 @@ async def test_a_request_whose_answer_is_there_at_once_is_followed_by_others(
 
 
 async def test_a_stale_connection_is_not_used_again(world: World) -> None:
-    async def respond(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        await writer.drain()
-        writer.close()
-        raise ConnectionError
-
-    server = await world.serve(respond)
+    server = await world.serve(once(b"200 OK\r\nContent-Length: 0\r\n\r\n"))
     gate = world.gate(allow=(f"allowed.test:{server.port}",))
     client = await world.dial(gate)
     for _ in range(3):

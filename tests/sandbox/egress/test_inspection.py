@@ -6,12 +6,11 @@ import asyncio
 import base64
 import gzip
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from gate_world import LOOPBACK, Client, Server, World
+from gate_world import LOOPBACK, Client, Respond, Server, World
 
 from policies.schema import Network, Policy, RequestRule, Secret, Secrets
 from sandbox.egress import Gate
@@ -44,9 +43,6 @@ class Bank:
     @property
     def sentinel(self) -> str:
         return self.gate.environment["TOKEN"]
-
-
-Respond = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def echo(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

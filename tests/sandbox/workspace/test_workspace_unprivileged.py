@@ -67,42 +67,9 @@ print("ok")
 """
 
 
-def test_copy_review_apply_and_discard_without_root() -> None:
+def says_ok(script: str) -> None:
+    """Run it with a directory of its own, that of nobody's where we are root."""
     # Not in pytest's own directory, which is closed to other users.
-    top = Path(tempfile.mkdtemp(prefix="usermode-test-"))
-    try:
-        if os.geteuid() == 0:
-            os.chown(top, NOBODY, NOBODY)
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(CHECKOUT),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(top)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
-        assert done.stdout == "ok\n", done.stderr
-    finally:
-        shutil.rmtree(top)
-
-
-def test_a_directory_closed_meanwhile_does_not_look_deleted() -> None:
-    """Seen by a user that may not look inside, its files are unknown, and unknown is not gone."""
-    script = SCRIPT[: SCRIPT.index("source.mkdir()")] + (
-        "(source / 'd').mkdir(parents=True); session.mkdir(mode=0o700)\n"
-        "(source / 'd' / 'f').write_text('kept')\n"
-        "storage = prepare(session, Limits(), uid=uid, gid=gid)\n"
-        "copy_in(source, session, limits=Limits(), uid=uid, gid=gid)\n"
-        "(storage.path / 'd').chmod(0)\n"
-        "assert {c.path for c in changes(session).blocked} == {'d', 'd/f'}\n"
-        "assert apply(session, force=True, executable=True).applied == ()\n"
-        "assert (source / 'd' / 'f').read_text() == 'kept'\n"
-        "discard(session); print('ok')\n"
-    )
     top = Path(tempfile.mkdtemp(prefix="usermode-test-"))
     try:
         if os.geteuid() == 0:
@@ -122,6 +89,26 @@ def test_a_directory_closed_meanwhile_does_not_look_deleted() -> None:
         assert done.stdout == "ok\n", done.stderr
     finally:
         shutil.rmtree(top)
+
+
+def test_copy_review_apply_and_discard_without_root() -> None:
+    says_ok(SCRIPT)
+
+
+def test_a_directory_closed_meanwhile_does_not_look_deleted() -> None:
+    """Seen by a user that may not look inside, its files are unknown, and unknown is not gone."""
+    script = SCRIPT[: SCRIPT.index("source.mkdir()")] + (
+        "(source / 'd').mkdir(parents=True); session.mkdir(mode=0o700)\n"
+        "(source / 'd' / 'f').write_text('kept')\n"
+        "storage = prepare(session, Limits(), uid=uid, gid=gid)\n"
+        "copy_in(source, session, limits=Limits(), uid=uid, gid=gid)\n"
+        "(storage.path / 'd').chmod(0)\n"
+        "assert {c.path for c in changes(session).blocked} == {'d', 'd/f'}\n"
+        "assert apply(session, force=True, executable=True).applied == ()\n"
+        "assert (source / 'd' / 'f').read_text() == 'kept'\n"
+        "discard(session); print('ok')\n"
+    )
+    says_ok(script)
 
 
 def test_an_overlay_without_root_is_refused_and_no_copy_takes_its_place() -> None:
@@ -143,22 +130,4 @@ def test_an_overlay_without_root_is_refused_and_no_copy_takes_its_place() -> Non
         "    assert 'needs root' in str(refused), refused\n"
         "    print('ok')\n"
     )
-    top = Path(tempfile.mkdtemp(prefix="usermode-test-"))
-    try:
-        if os.geteuid() == 0:
-            os.chown(top, NOBODY, NOBODY)
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(CHECKOUT),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(top)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
-        assert done.stdout == "ok\n", done.stderr
-    finally:
-        shutil.rmtree(top)
+    says_ok(script)
