@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from harness.errors import JournalError
 from harness.events import Compacted, Entry, EvictedPage, Notice, PagesEvicted
@@ -119,5 +118,5 @@ class Memory:
 
 def fixed_tokens(system: str, tools: Sequence[ToolSpec]) -> int:
     """Estimated, of what goes with every request."""
-    text = system + json.dumps([asdict(tool) for tool in tools], ensure_ascii=False)
+    text = system + json.dumps([vars(tool) for tool in tools], ensure_ascii=False)
     return -(-len(text.encode(errors="surrogatepass")) // 4)
