@@ -42,7 +42,9 @@ _OVERFLOW = re.compile(
     r"prompt (is )?too long|input is too long|maximum (context|model|prompt) length|reduce the length"
     r"|exceeds? .{0,40}context|context (length|window|size).{0,40}exceed|context.{0,12}overflow"
     r"|(than|only).{0,20} context (length|size)|input token count.{0,40}exceeds|max_new_tokens.{0,12}must be"
-    r"|loaded with context length|exceed.{0,12} model token limit",
+    r"|loaded with context length|exceed.{0,12} model token limit|range of input length"
+    r"|(prompt|input) (tokens?|length)( count)?( of)?( \d+)? exceeds?|tokens in request more than"
+    r"|tokens in the prompt cannot exceed|(string|array) too long",
     re.IGNORECASE | re.DOTALL,
 )
 
