@@ -16,6 +16,7 @@ from services import WIRED, Wired
 from wire_server import Answer, recut, refusal, wire_server
 
 from harness.providers.base import ProviderError, TextDelta
+from harness.providers.faults import fault_of
 from harness.providers.wire import Clocks
 
 
@@ -124,22 +125,6 @@ async def test_a_status_has_its_fault(service):
             "context_overflow",
         ),
         (400, error("The input (5000 tokens) is longer than the model's context length"), "context_overflow"),
-        (400, error("Input tokens exceed the configured limit of 272000 tokens."), "context_overflow"),
-        (
-            400,
-            error("Input length 34000 exceeds the maximum allowed input length of 32000"),
-            "context_overflow",
-        ),
-        (400, error("prompt token count of 12345 exceeds the limit of 8192"), "context_overflow"),
-        (400, error("tokens in request more than max tokens allowed"), "context_overflow"),
-        (400, error("Range of input length should be [1, 98304]"), "context_overflow"),
-        (
-            400,
-            error("too many tokens: total number of tokens in the prompt cannot exceed 4081"),
-            "context_overflow",
-        ),
-        (400, error("Invalid 'messages[1].content': string too long."), "context_overflow"),
-        (400, error("max_tokens: 64000 > 8192, the maximum number of output tokens"), "request"),
         (429, error("You exceeded your current quota", code="insufficient_quota"), "request"),
         (429, error("too many tokens: reduce the length of the messages or wait"), "rate_limit"),
         (400, error("temperature is out of range"), "request"),
@@ -148,6 +133,23 @@ async def test_a_status_has_its_fault(service):
 )
 async def test_the_words_of_services_are_understood(service, status, body, fault):
     assert [found.fault for found in await faults(service, refusal(status, body))] == [fault]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "fault"),
+    [
+        ("Input tokens exceed the configured limit of 272000 tokens.", "context_overflow"),
+        ("Input length 34000 exceeds the maximum allowed of 32000", "context_overflow"),
+        ("prompt token count of 12345 exceeds the limit of 8192", "context_overflow"),
+        ("tokens in request more than max tokens allowed", "context_overflow"),
+        ("Range of input length should be [1, 98304]", "context_overflow"),
+        ("total number of tokens in the prompt cannot exceed 4081", "context_overflow"),
+        ("Invalid 'messages[1].content': string too long.", "context_overflow"),
+        ("max_tokens: 64000 > 8192, the maximum number of output tokens", "request"),
+    ],
+)
+def test_a_context_that_is_too_long_has_many_names(sentence, fault):
+    assert fault_of(400, error(sentence)) == fault
 
 
 async def test_how_long_to_wait_is_read_in_each_of_its_forms(service):
