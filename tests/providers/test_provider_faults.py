@@ -16,7 +16,7 @@ from services import WIRED, Wired
 from wire_server import Answer, recut, refusal, wire_server
 
 from harness.providers.base import ProviderError, TextDelta
-from harness.providers.faults import fault_of
+from harness.providers.faults import fault_of as fault_named
 from harness.providers.wire import Clocks
 
 
@@ -149,7 +149,7 @@ async def test_the_words_of_services_are_understood(service, status, body, fault
     ],
 )
 def test_a_context_that_is_too_long_has_many_names(sentence, fault):
-    assert fault_of(400, error(sentence)) == fault
+    assert fault_named(400, error(sentence)) == fault
 
 
 async def test_how_long_to_wait_is_read_in_each_of_its_forms(service):
