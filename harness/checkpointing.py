@@ -110,7 +110,7 @@ class Checkpoints:
         link(self._session_dir, session_dir, ())
         with Writer(session_dir, bounds(limits)) as writer:
             taken = self._writer.hand_over(writer)
-        promise(session_dir, self._session_dir, taken, limits)
+        promise(session_dir, self._session_dir, taken, limits, lasting=False)
 
     async def close(self) -> None:
         """Wait for the one that is going on, and leave the store."""

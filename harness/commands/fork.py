@@ -72,7 +72,7 @@ def _share(source: Path, directory: Path, past: History, policy: Policy) -> None
         if target.digest != past.checkpoint.digest:
             raise CheckpointError(f"checkpoint {target.number} is not the one that the journal tells of")
         refuse_incomplete(checkpoints.packs, target)
-    promise(directory, source, target, policy.limits)
+    promise(directory, source, target, policy.limits, lasting=True)
 
 
 async def _begin(directory: Path, past: History) -> None:

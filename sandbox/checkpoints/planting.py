@@ -28,7 +28,7 @@ from sandbox.workspace import beneath, manifest
 from sandbox.workspace.hostdisk import refuse_full, room
 from sandbox.workspace.layout import PROMISED, upper_of, work_of
 from sandbox.workspace.manifest import Manifest
-from sandbox.workspace.quota import opened, prepare, release, remove
+from sandbox.workspace.quota import flush, opened, prepare, release, remove
 
 _VERSION = 1
 
@@ -40,19 +40,21 @@ class _Promise:
     """Of its tree: a checkpoint that was exchanged since is not it."""
     workspace_mb: int
     workspace_inodes: int
+    lasting: bool
+    """Whether the files are to outlive a power cut; a child's go with their session anyway."""
 
     @property
     def limits(self) -> Limits:
         return Limits(workspace_mb=self.workspace_mb, workspace_inodes=self.workspace_inodes)
 
 
-def promise(session_dir: Path, source: Path, target: Checkpoint, limits: Limits) -> None:
+def promise(session_dir: Path, source: Path, target: Checkpoint, limits: Limits, *, lasting: bool) -> None:
     """Write down that the workspace is to be made of this checkpoint, which the session has; durable.
 
     The review of `source` is the new one's too, without what was applied there. CheckpointError when nothing
     went in there, or its changes were discarded.
     """
-    told = _Promise(target.number, target.digest, limits.workspace_mb, limits.workspace_inodes)
+    told = _Promise(target.number, target.digest, limits.workspace_mb, limits.workspace_inodes, lasting)
     try:
         manifest.share(source, session_dir)
         write_whole(session_dir / PROMISED, json.dumps({"version": _VERSION, **asdict(told)}).encode())
@@ -127,6 +129,8 @@ def _fill(session_dir: Path, told: _Promise, known: Manifest) -> None:
             if path in fresh and path in entries and entries[path].kind == manifest.FILE:
                 entries[path] = entries[path].copied_again(fresh[path])
         manifest.save(session_dir, replace(known, entries=entries))
+        if told.lasting:
+            flush(session_dir)
 
 
 def _as_copied(store: Store, target: Checkpoint, fresh: Iterable[str]) -> Iterable[str]:

@@ -159,6 +159,15 @@ def release(session_dir: Path) -> None:
         _unmount(session_dir)
 
 
+def flush(session_dir: Path) -> None:
+    """Bring what the copy holds, which is mounted, to the disk. SandboxRefused when that fails."""
+    if storage_of(session_dir).exact:
+        # Its own file system alone: the rest of the machine's need not be waited for.
+        mounts.run("sync", "--file-system", "--", str(session_dir / MOUNTPOINT))
+    else:
+        os.sync()
+
+
 def remove(session_dir: Path, *, making: bool = False) -> None:
     """Remove the copy, whatever the guest left in it, and unless it is being made the promise of one.
     Idempotent.

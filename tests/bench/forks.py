@@ -83,7 +83,7 @@ def _share(source: Path, state: Path, policy: Policy) -> None:
     with Store(state) as store:
         target = store.load(0)
         refuse_incomplete(store.packs, target)
-    promise(state, source, target, policy.limits)
+    promise(state, source, target, policy.limits, lasting=True)
     sync_directory(state / DIRECTORY)
 
 

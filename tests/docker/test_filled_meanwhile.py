@@ -43,7 +43,7 @@ def spec(tmp_path):
         taken = writer.take()
     remove(source)
     link(source, state, [0])
-    promise(state, source, taken, policy.limits)
+    promise(state, source, taken, policy.limits, lasting=True)
     yield SandboxSpec(
         policy=policy, workspace=project, state=state, session=f"filled-{os.urandom(4).hex()}", reopen=True
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
 import test_rewind
@@ -26,7 +27,7 @@ from harness.recovery.rebuild import Rebuilder
 from harness.store import Store
 from sandbox import workspace
 from sandbox.checkpoints.errors import CheckpointError
-from sandbox.checkpoints.planting import plant
+from sandbox.checkpoints.planting import begin, plant
 from sandbox.checkpoints.restore import Restore
 from sandbox.checkpoints.share import link
 from sandbox.errors import SandboxRefused
@@ -235,6 +236,24 @@ def test_one_cut_short_is_shown_to_nobody_and_made_anew(where, source, forked, m
     assert not promised(one.directory)
     assert seen(one) == source.pictures[3]
     assert one.directory not in mounted_sessions(source.directory.parent)
+
+
+@pytest.mark.skipif(exact_unavailable() is not None, reason=f"no images: {exact_unavailable()}")
+def test_all_of_it_is_on_the_disk_before_the_promise_goes(source, forked, monkeypatch, tmp_path):
+    one, cut = forked(3), tmp_path / "cut"
+    (cut / "workspace").mkdir(parents=True)
+
+    def power_cut(directory):
+        # What the disk holds while all is still mounted.
+        image = "workspace.img"
+        subprocess.run(["cp", "--sparse=always", directory / image, cut / image], check=True)
+
+    monkeypatch.setattr(f"{PLANTING}._kept", power_cut)
+    filling = begin(one.directory)
+    assert filling is not None
+    filling()
+    with workspace.opened(cut) as tree:
+        assert picture(tree) == source.pictures[3]
 
 
 def test_what_cannot_be_made_stays_promised(source, forked, monkeypatch, capsys):
