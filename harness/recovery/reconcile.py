@@ -23,6 +23,7 @@ from harness.session import Session
 from harness.syscalls.arguments import fetch
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
 from harness.syscalls.bash import Bash, rejoin
+from harness.syscalls.merge import Merge
 from harness.syscalls.spawn import Spawn, interrupted
 from harness.syscalls.table import TABLE
 from harness.syscalls.write import Edit, Write, digest_of
@@ -81,6 +82,8 @@ async def _look(one: Open, box: Sandbox, attached: bool) -> Found:
         fate = await _of_command(box, one.intent.exec_id)
     elif isinstance(arguments, Write | Edit):
         fate = await _of_file(box, one)
+    elif isinstance(arguments, Merge) and not _redacted(one):
+        fate = "again"  # It finds what is taken over already, and takes the rest.
     return Found(one, fate, row, arguments)
 
 

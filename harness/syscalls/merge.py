@@ -2,7 +2,8 @@
 found it.
 
 Every file goes through the sandbox's own file contract and through the policy's rules on `write`; a file that
-differs from what the child began with is left alone and named, never overwritten.
+differs from what the child began with is left alone and named, never overwritten. One that is already as the
+child left it counts as taken over: a merge that was cut short is simply made again.
 """
 
 from __future__ import annotations
@@ -161,7 +162,10 @@ async def _write(context: Context, path: str, expected: str, after: Node, packs:
 
 
 async def _delete(box: Sandbox, path: str, before: Node, packs: Packs) -> None:
-    found = await box.stat(path)
+    try:
+        found = await box.stat(path)
+    except FileNotFoundError:
+        return
     if before.kind == LINK:
         same = found.target == os.fsdecode(packs.read(before.digest))
     else:
@@ -174,11 +178,12 @@ async def _delete(box: Sandbox, path: str, before: Node, packs: Packs) -> None:
 async def _link(box: Sandbox, path: str, after: Node, packs: Packs) -> None:
     target = os.fsdecode(packs.read(after.digest))
     try:
-        await box.stat(path)
+        found = await box.stat(path)
     except FileNotFoundError:
         await _run(box, "ln", "-s", "--", target, path)
         return
-    raise _Left("something stands there already")
+    if found.kind != "symlink" or found.target != target:
+        raise _Left("something stands there already")
 
 
 async def _run(box: Sandbox, *argv: str) -> None:

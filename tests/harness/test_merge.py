@@ -114,10 +114,14 @@ async def test_what_has_changed_here_is_left_alone_and_named(make_session, child
 
 
 async def test_a_second_time_there_is_nothing_left_to_do(make_session, child):
-    run = await merged(make_session, child(edit), {"paths": ["a.txt"]}, {"paths": ["a.txt", "./new/"]})
+    nest = child(edit)
+    run = await merged(make_session, nest, {"paths": ["a.txt"]}, {"paths": ["a.txt", "./new/"]})
     assert [result.error for result in run.results] == [None, None]
     assert await text(run, "a.txt") == "one, changed\n"
     assert await text(run, "gone.txt") == "old\n"  # not asked for
+    run = await merged(make_session, nest, {}, {})
+    assert [result.error for result in run.results] == [None, None]
+    assert run.results[0].content == run.results[1].content
     again = await merged(make_session, child(lambda tree: None), {"paths": ["deep"]})
     assert "changed nothing there" in again.results[0].content
 

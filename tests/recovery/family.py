@@ -31,8 +31,6 @@ def install_family(monkeypatch, world):
     """More boundaries: what the host does about a child's directory, which a dead harness does not do."""
     # A tree that is a plain directory takes no image and no mount.
     monkeypatch.setattr("sandbox.workspace.quota.exact_unavailable", lambda: "there is none in memory")
-    # Whether the disk keeps what it said it kept is tried elsewhere.
-    monkeypatch.setattr("os.fsync", lambda fd: None)
     # Who died is still this process, and alive.
     monkeypatch.setattr("sandbox.owner.in_use", lambda state: False)
     for name in ("remove", "release", "_forget"):

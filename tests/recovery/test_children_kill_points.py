@@ -155,17 +155,13 @@ def check_spawned(result, records):
 
 
 def check_workspace(found, merges):
-    """Each file is whole, and as it was told; only where that was `unknown` it may be either."""
-    may_be = {name: {text.encode()} for name, text in FILES.items()}
+    """Each file is whole and as it was told: of a merge it can always be told."""
+    told = {name: text.encode() for name, text in FILES.items()}
     for merge, child in zip(merges, ("one", "two", "two"), strict=True):
-        assert merge.result.error in (None, "conflict", "not_found", "unknown", "not_run"), merge
-        for name, data in MADE[child].items():
-            if name in merge.details.get("merged", ()):
-                may_be[name] = {data}
-            elif merge.result.error == "unknown":
-                may_be.setdefault(name, {None}).add(data)
-    for name in found.keys() | may_be.keys():
-        assert found.get(name) in may_be[name], (name, merges)
+        assert merge.result.error in (None, "conflict", "not_found"), merge
+        taken = {name: MADE[child][name] for name in merge.details.get("merged", ())}
+        told = {name: data for name, data in (told | taken).items() if data is not None}
+    assert found == told, merges
 
 
 async def test_a_family_that_nobody_kills_is_as_it_should_be(family):
