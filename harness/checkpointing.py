@@ -8,7 +8,7 @@ it and the reply that followed. One that cannot be taken is a notice; the sessio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -190,7 +190,7 @@ def entry_of(checkpoint: Checkpoint) -> Checkpointed:
 
 @asynccontextmanager
 async def checkpointing(
-    session_dir: Path, limits: Limits, known: Container[int] = ()
+    session_dir: Path, limits: Limits, known: Collection[int] = ()
 ) -> AsyncIterator[Checkpointer | None]:
     """The checkpointer of a session whose sandbox is open; its journal tells of the `known` numbers.
 
@@ -208,7 +208,7 @@ def bounds(limits: Limits) -> Bounds:
     return Bounds(limits.checkpoint_mb, limits.checkpoints)
 
 
-def _open(session_dir: Path, limits: Limits, known: Container[int]) -> Checkpoints | _None | None:
+def _open(session_dir: Path, limits: Limits, known: Collection[int]) -> Checkpoints | _None | None:
     if not limits.checkpoints or bound_to(session_dir) is not None:
         return None
     try:

@@ -147,4 +147,7 @@ async def _find(engine: Engine, ref: str) -> tuple[Path, Record]:
     try:
         return state, Record.load(state)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SandboxRefused(f"the record of container {ref[:12]} cannot be read: {error}") from error
+        raise SandboxRefused(
+            f"the record of container {ref[:12]} cannot be read ({error}), so nobody can return to it; "
+            "`usermode kill` removes it, and `usermode resume` goes on without it"
+        ) from error

@@ -42,7 +42,7 @@ def unfinished(session_dir: Path) -> str | None:
     """
     try:
         number = (session_dir / DIRECTORY / MARK).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return number.decode() if number.isdigit() else "N"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -109,8 +109,10 @@ class Store:
 class Writer(Store):
     """The one that takes checkpoints of a session's tree and keeps their bounds."""
 
-    def __init__(self, session_dir: Path, bounds: Bounds, known: Container[int] | None = None) -> None:
-        """`known`: numbers that who asks for checkpoints has been told of; None for all that there are."""
+    def __init__(self, session_dir: Path, bounds: Bounds, known: Collection[int] | None = None) -> None:
+        """`known`: numbers that who asks for checkpoints has been told of, also those that are gone, so that
+        none is given twice; None for all that there are.
+        """
         (session_dir / DIRECTORY).mkdir(mode=0o700, exist_ok=True)
         (session_dir / DIRECTORY).chmod(0o700)
         super().__init__(session_dir)
@@ -119,7 +121,7 @@ class Writer(Store):
         self._bounds = bounds
         self._seen: Seen | None = None
         numbers = self.numbers()
-        self._next = numbers[-1] + 1 if numbers else 0
+        self._next = max([*numbers, *(known or ())], default=-1) + 1
         self.last = self._readable(numbers[-1]) if numbers else None
         # A crash before it was written down leaves one that nobody knows of; so does another's `first`.
         self._told = known is None or not numbers or numbers[-1] in known

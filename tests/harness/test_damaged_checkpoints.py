@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,17 @@ def test_a_full_disk_at_the_mark_leaves_everything_as_it_was(past, monkeypatch):
             past.rewind(0)
     assert picture(past.tree) == before
     assert unfinished(past.directory) is None
+
+
+async def test_where_the_whole_store_is_gone_no_number_is_given_twice(past):
+    shutil.rmtree(past.directory / "checkpoints")
+    (entry,) = await kept(past)
+    assert entry.number == 4
+
+
+async def test_a_file_in_place_of_the_store_is_a_warning(past):
+    shutil.rmtree(past.directory / "checkpoints")
+    (past.directory / "checkpoints").write_text("")
+    assert unfinished(past.directory) is None
+    (told,) = await kept(past, turns=2)
+    assert told.code == "checkpoint"
