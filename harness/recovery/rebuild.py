@@ -85,7 +85,7 @@ class Rebuilt:
 
     @property
     def planted(self) -> bool:
-        """A fork in which nothing ran yet: its workspace was made with it, and no sandbox has had it."""
+        """A fork in which nothing ran yet: its workspace is promised, or made, and no sandbox has had it."""
         return self.started.forked is not None and self.ref is None
 
 
