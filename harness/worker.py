@@ -30,6 +30,8 @@ class Worker:
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._soon = True
+        self._awaited = 0
+        """Jobs whose end the loop has still to be told of."""
 
     async def do(self, work: Callable[[], T], told: Callable[[T], object]) -> T:
         """What `work` returns or raises in the thread, after `told` was told what it returned.
@@ -42,7 +44,13 @@ class Worker:
             self._thread.start()
         job = _Job(work)
         self._jobs.put(job)
-        cancelled = None if self._soon and job.ended_within(PATIENCE_S) else await job.end()
+        # Not past one that waits: what was done first is told first.
+        if self._soon and not self._awaited and job.ended_within(PATIENCE_S):
+            cancelled = None
+        else:
+            self._awaited += 1
+            cancelled = await job.end()
+            self._awaited -= 1
         self._soon = job.took_s < PATIENCE_S
         if job.failure is None:
             told(job.result)

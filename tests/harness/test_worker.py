@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +34,18 @@ async def test_jobs_are_done_one_by_one_in_the_order_they_came(worker):
     assert results == list(range(50)) == [number for number, _ in done]
     assert len({thread for _, thread in done}) == 1
     assert done[0][1] != threading.get_ident()
+
+
+async def test_what_was_done_first_is_told_first_also_when_the_next_is_waited_for(worker, monkeypatch):
+    monkeypatch.setattr("harness.worker.PATIENCE_S", 0.2)
+    told: list[str] = []
+
+    def slow() -> str:
+        time.sleep(0.3)  # longer than the loop waits for it, and not as long as it would wait for the next
+        return "first"
+
+    await asyncio.gather(worker.do(slow, told.append), worker.do(lambda: "second", told.append))
+    assert told == ["first", "second"]
 
 
 async def test_a_failure_is_raised_where_the_job_came_from_and_the_next_is_done(worker):
