@@ -37,7 +37,7 @@ from harness.memory.index import Index
 from harness.messages import Usage
 from harness.prompt import system_prompt
 from harness.providers.base import Provider, ProviderError
-from harness.providers.models import open_provider
+from harness.providers.models import open_provider, settled
 from harness.providers.prices import cost_usd
 from harness.recorder import Recorder
 from harness.recovery.rebuild import Rebuilt
@@ -117,7 +117,8 @@ async def run(
         store = Store(where)
         memory = Remembered(where, options.policy)
         kept = await asyncio.to_thread(memory.load)
-        # The model.
+        # The model, by a name that a resume can use.
+        options = replace(options, model=settled(options.model))
         provider = open_provider(options.model, base_url=options.base_url)
         stack.push_async_callback(provider.aclose)
         price = price_of(options.model, policy)

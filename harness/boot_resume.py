@@ -26,7 +26,7 @@ from harness.events import Event, Notice, Resumed, SessionEnded
 from harness.interrupt import Interrupt
 from harness.journal import Journal
 from harness.machine import Machine, docker_machine
-from harness.providers.models import open_provider
+from harness.providers.models import open_provider, settled
 from harness.recorder import Recorder
 from harness.recovery.opening import opened
 from harness.recovery.rebuild import Rebuilt
@@ -87,7 +87,7 @@ async def resume(
         keep_apart(workspace, where)
         memory = Remembered(where, policy)
         kept = await asyncio.to_thread(memory.load)
-        model = options.model or past.model
+        model = settled(options.model) if options.model else past.model
         if model != past.model:
             past.session.memory.window = None  # it was another one's
         provider = open_provider(model, base_url=options.base_url)

@@ -59,10 +59,24 @@ def open_provider(name: str, *, base_url: str | None = None, env: Mapping[str, s
         case "scripted":
             return ScriptedProvider.from_file(Path(model))
         case "replay":
-            path = Path(model)
-            return ReplayProvider.from_journal(path if path.exists() else Store(home(env)).session(model))
+            return ReplayProvider.from_journal(_recording(model, env))
         case _:
             raise UsageError(f"no provider {kind!r}: give one of {', '.join(FORMS)}")
+
+
+def settled(name: str, *, env: Mapping[str, str] = os.environ) -> str:
+    """The name as it means the same later and elsewhere: `last` is another session soon, and a relative path
+    another file. UsageError for a session that there is not.
+    """
+    kind, _, model = name.partition(":")
+    match kind:
+        case "scripted" if model.strip():
+            return f"scripted:{Path(model).absolute()}"
+        case "replay" if model.strip():
+            path = _recording(model, env)
+            return f"replay:{path.absolute() if Path(model).exists() else path.name}"
+        case _:
+            return name
 
 
 def for_child(provider: Provider, name: str, call_id: str) -> Provider:
@@ -76,6 +90,11 @@ def for_child(provider: Provider, name: str, call_id: str) -> Provider:
             return provider.of_child(call_id)
         case _:
             return provider
+
+
+def _recording(model: str, env: Mapping[str, str]) -> Path:
+    path = Path(model)
+    return path if path.exists() else Store(home(env)).session(model)
 
 
 def _key(env: Mapping[str, str], *names: str) -> str:

@@ -102,6 +102,17 @@ async def test_a_session_with_children_is_played_again_whichever_of_them_ends_fi
         assert (said, results) == recorded[name][1:3]
 
 
+async def test_a_replay_of_the_last_session_is_of_that_one_when_it_is_no_longer_the_last(
+    started, monkeypatch
+):
+    monkeypatch.setenv("USERMODE_HOME", str(started.home))
+    lines(started, "done")
+    await go(started)
+    (recorded,) = started.sessions
+    assert (await go(started, model="replay:last")).status == "done"
+    assert started.sessions[-1].model == f"replay:{recorded.id}"
+
+
 async def test_a_child_that_meets_something_else_drifts_and_so_does_its_parent(started):
     three_and_one_below(started)
     await go(started)

@@ -13,10 +13,11 @@ from wire_server import Answer, wire_server
 from harness.errors import UsageError
 from harness.providers.anthropic import AnthropicProvider
 from harness.providers.base import ProviderError
-from harness.providers.models import open_provider
+from harness.providers.models import open_provider, settled
 from harness.providers.openai import OpenAIProvider
 from harness.providers.openai_chat import OpenAIChatProvider
 from harness.providers.scripted import ScriptedProvider
+from harness.store import Store
 
 KEYS = {"ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY}
 
@@ -107,3 +108,21 @@ def test_opening_a_provider_loads_no_sdk():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_name_is_settled_so_that_it_means_the_same_later_and_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = {"USERMODE_HOME": str(tmp_path / "home")}
+    session = Store(tmp_path / "home").new_session()
+    assert settled("replay:last", env=env) == settled(f"replay:{session.name[:8]}", env=env)
+    assert settled("replay:last", env=env) == f"replay:{session.name}"
+    Store(tmp_path / "home").new_session()
+    assert settled(f"replay:{session.name}", env=env) == f"replay:{session.name}"
+    (tmp_path / "journal.jsonl").touch()
+    assert settled("replay:journal.jsonl", env=env) == f"replay:{tmp_path}/journal.jsonl"
+    assert settled("scripted:s.jsonl", env=env) == f"scripted:{tmp_path}/s.jsonl"
+    assert settled("openai-chat:a/b", env=env) == "openai-chat:a/b"
+    for wrong in ("replay:", "scripted: ", "x"):
+        assert settled(wrong, env=env) == wrong  # for `open_provider` to refuse
+    with pytest.raises(UsageError, match="no session"):
+        settled("replay:20260101-abcdef", env=env)
