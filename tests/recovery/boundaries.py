@@ -18,6 +18,8 @@ class Life:
         self.steps = 0
         self.dies_at = dies_at
         self.dead = False
+        self.tears = False
+        """It died over a write, and that is not cut short yet."""
         self.trail = []
 
     def step(self, name):

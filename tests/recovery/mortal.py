@@ -6,6 +6,7 @@ The sandbox lives on with what runs in it, as a container does when its harness 
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +17,7 @@ from harness.approvals.petition import Reply
 from harness.boot import RunOptions, run
 from harness.boot_resume import ResumeOptions, resume
 from harness.interrupt import Interrupt
-from harness.journal import Journal
+from harness.journal import Journal, _write_all
 from harness.machine import Opened
 from harness.providers.scripted import ScriptedProvider
 from harness.reading import read
@@ -69,11 +70,27 @@ def install(monkeypatch, world):
     """Put the boundaries into the harness; `world()` is the one of this moment."""
 
     async def append_many(journal, entries, *told):
-        names = "+".join(entry.kind for entry in entries)
-        world().life.step(f"before writing {names}")
+        life, names = world().life, "+".join(entry.kind for entry in entries)
+        was_dead = life.dead
+        try:
+            life.step(f"before writing {names}")
+        except Died:
+            if was_dead:
+                raise
+            life.tears = True
         records = await WRITTEN(journal, entries, *told)
-        world().life.step(f"after writing {names}")
+        life.step(f"after writing {names}")
         return records
+
+    def write_all(fd, data):
+        """Whoever dies before a write is done may have got some way with it, or none."""
+        life = world().life
+        if life.tears:
+            life.tears = False
+            os.write(fd, data[: life.steps * 7919 % len(data)])
+        if life.dead:
+            raise Died("amid a write")
+        _write_all(fd, data)
 
     def open_provider(model, base_url):
         one = world()
@@ -83,6 +100,7 @@ def install(monkeypatch, world):
         return await mortal_connect(world().life, *where)
 
     monkeypatch.setattr(Journal, "append_many", append_many)
+    monkeypatch.setattr("harness.journal._write_all", write_all)
     monkeypatch.setattr("sandbox.egress.peers.connect", connect)
     # Whether the disk keeps what it said it kept is tried elsewhere; here it would only take time.
     monkeypatch.setattr("harness.journal._sync", lambda fd: None)
