@@ -36,7 +36,6 @@ _YOUNG_NS = 50_000_000
 """A clock tick of the kernel, and much more: what is older than this got a new ctime if it was written to."""
 _MAPPED_NS = 60_000_000_000
 """The same while something may write through memory that was mapped, of which ctime tells only once."""
-_MOST_NS = (1 << 63) - 1
 _OMITTED = Node(OMITTED, 0, 0, 0, 0, 0, 0, NOTHING)
 _WHITEOUT = Node(WHITEOUT, 0, 0, 0, 0, 0, 0, NOTHING)
 
@@ -249,7 +248,7 @@ class _Scan:
             os.close(descriptor)
         node = Node(
             kind, 0, stat.S_IMODE(status.st_mode) & 0o777, status.st_uid, status.st_gid, size,
-            stamp(status.st_mtime_ns), digest,
+            beneath.modified_ns(status), digest,
         )  # fmt: skip
         if _key(after) != _key(found):
             self.moved = True
@@ -263,11 +262,6 @@ class _Scan:
     def _omitted(self) -> Node:
         self.left_out += 1
         return _OMITTED
-
-
-def stamp(mtime_ns: int) -> int:
-    """The time as a tree object holds it: a guest can date a file beyond the years that 64 bits tell."""
-    return max(-_MOST_NS - 1, min(mtime_ns, _MOST_NS))
 
 
 def scan(

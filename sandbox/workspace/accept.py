@@ -239,7 +239,7 @@ class _Run:
         mode, size, mtime_ns, ctime_ns, ino = change.seen
         entry = Entry(
             FILE, stat.S_IMODE(mode), stat.S_IMODE(target.st_mode), 0, size,
-            target.st_mtime_ns, target.st_ctime_ns, target.st_ino, mtime_ns, ctime_ns, ino,
+            beneath.modified_ns(target), target.st_ctime_ns, target.st_ino, mtime_ns, ctime_ns, ino,
         )  # fmt: skip
         self._log.record(change.path, entry)
 

@@ -22,6 +22,8 @@ READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLO
 NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags that make a file and never open one that is there."""
 
+_MOST_NS = (1 << 63) - 1
+
 
 class NotRegular(OSError):
     """A FIFO, socket, device, directory or symlink where a regular file was wanted, or it changed under our
@@ -134,6 +136,11 @@ def read_regular(parent: int, name: str, limit: int) -> tuple[bytes, os.stat_res
         return b"".join(parts), found
     finally:
         os.close(descriptor)
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """A file's mtime, the nearest that 64 bits tell: anybody can date one beyond the year 2262."""
+    return max(-_MOST_NS - 1, min(status.st_mtime_ns, _MOST_NS))
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -180,7 +180,7 @@ def _conflict(
     if base.kind == SYMLINK:
         return None if _target(source, path) == target else "points elsewhere in your directory now"
     # The content that was copied is not kept, so anything that may have altered it counts.
-    same = (yours.st_mtime_ns, yours.st_ctime_ns, yours.st_ino) == base.source()
+    same = (beneath.modified_ns(yours), yours.st_ctime_ns, yours.st_ino) == base.source()
     return None if same else "was changed in your directory since the copy"
 
 

@@ -166,7 +166,8 @@ class FileCopier:
 def entry(kind: int, found: os.stat_result, made: os.stat_result, flags: int = 0) -> Entry:
     return Entry(
         kind, stat.S_IMODE(made.st_mode), stat.S_IMODE(found.st_mode), flags, made.st_size,
-        found.st_mtime_ns, found.st_ctime_ns, found.st_ino, made.st_mtime_ns, made.st_ctime_ns, made.st_ino,
+        beneath.modified_ns(found), found.st_ctime_ns, found.st_ino,
+        beneath.modified_ns(made), made.st_ctime_ns, made.st_ino,
     )  # fmt: skip
 
 

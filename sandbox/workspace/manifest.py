@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from sandbox.errors import SandboxRefused
+from sandbox.workspace import beneath
+
 FILE, DIRECTORY, SYMLINK = 0, 1, 2
 REWRITTEN = 1
 """Flag: credentials were taken out of the copy, so its content is not the source's."""
@@ -55,7 +58,7 @@ class Entry(NamedTuple):
     def copied_again(self, made: os.stat_result) -> Entry:
         """The same over a copy that was made anew."""
         return self._replace(
-            copy_mtime_ns=made.st_mtime_ns, copy_ctime_ns=made.st_ctime_ns, copy_ino=made.st_ino
+            copy_mtime_ns=beneath.modified_ns(made), copy_ctime_ns=made.st_ctime_ns, copy_ino=made.st_ino
         )
 
 
@@ -105,15 +108,27 @@ def save(session_dir: Path, manifest: Manifest) -> None:
 
 
 def load(session_dir: Path, *, applied: bool = True) -> Manifest:
-    """The manifest, with all that was `applied` since laid over it. FileNotFoundError if nothing went in."""
+    """The manifest, with all that was `applied` since laid over it. FileNotFoundError if nothing went in,
+    SandboxRefused where it is damaged.
+    """
+    try:
+        return _load(session_dir, applied=applied)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SandboxRefused(
+            f"nothing can be reviewed: {session_dir / _NAME} or {_APPLIED} beside it is not what was written "
+            f"there ({error})"
+        ) from error
+
+
+def _load(session_dir: Path, *, applied: bool) -> Manifest:
     line, _, body = (session_dir / _NAME).read_bytes().partition(b"\n")
     header = json.loads(line)
     if header["version"] != _VERSION:
-        raise ValueError(f"{session_dir / _NAME} was written by another version of usermode")
+        raise ValueError("it was written by another version of usermode")
     count, split = header["count"], header["paths_bytes"]
     end = split + header["targets_bytes"]
     if len(body) != end + count * _RECORD.size:
-        raise ValueError(f"{session_dir / _NAME} is incomplete")
+        raise ValueError("it is incomplete")
     paths = [os.fsdecode(path) for path in body[:split].split(b"\0")] if count else []
     entries = dict(zip(paths, map(Entry._make, _RECORD.iter_unpack(body[end:])), strict=True))
     links = [path for path, entry in entries.items() if entry.kind == SYMLINK]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sandbox.workspace import beneath
+
 Kind = Literal["added", "modified", "deleted", "mode", "type"]
 Section = Literal["ordinary", "executes", "git", "blocked"]
 Stamp = tuple[int, int, int, int, int]
@@ -89,7 +91,7 @@ class Review:
 
 
 def stamp(status: os.stat_result) -> Stamp:
-    return status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return status.st_mode, status.st_size, beneath.modified_ns(status), status.st_ctime_ns, status.st_ino
 
 
 def kind_of(status: os.stat_result) -> str:

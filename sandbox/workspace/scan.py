@@ -150,7 +150,7 @@ def _untouched(base: Entry, status: os.stat_result) -> bool:
     return (
         base.copy_ctime_ns == status.st_ctime_ns
         and base.copy_ino == status.st_ino
-        and base.copy_mtime_ns == status.st_mtime_ns
+        and base.copy_mtime_ns == beneath.modified_ns(status)
         and base.mode == stat.S_IMODE(status.st_mode)
         and (base.kind == FILE) == stat.S_ISREG(status.st_mode)
         and base.size == status.st_size

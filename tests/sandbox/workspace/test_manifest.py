@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sandbox.errors import SandboxRefused
 from sandbox.workspace import manifest
 from sandbox.workspace.manifest import DIRECTORY, FILE, SYMLINK, AppliedLog, Entry, Manifest
 
@@ -67,7 +68,7 @@ def test_an_incomplete_manifest_is_an_error(tmp_path: Path, cut: int) -> None:
     manifest.save(tmp_path, made({f"p{n}": ENTRY for n in range(5)}))
     file = tmp_path / "manifest"
     file.write_bytes(file.read_bytes()[:-cut])
-    with pytest.raises(ValueError, match="incomplete"):
+    with pytest.raises(SandboxRefused, match="incomplete"):
         manifest.load(tmp_path)
 
 
@@ -75,7 +76,14 @@ def test_a_manifest_of_another_version_is_an_error(tmp_path: Path) -> None:
     manifest.save(tmp_path, made({}))
     file = tmp_path / "manifest"
     file.write_bytes(file.read_bytes().replace(b'"version": 1', b'"version": 2'))
-    with pytest.raises(ValueError, match="another version"):
+    with pytest.raises(SandboxRefused, match="another version"):
+        manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("junk", [b"", b"\0\1\2junk", b"[]\n", b"{}\n", b"5\n"])
+def test_what_is_no_manifest_is_an_error(tmp_path: Path, junk: bytes) -> None:
+    (tmp_path / "manifest").write_bytes(junk)
+    with pytest.raises(SandboxRefused, match="nothing can be reviewed"):
         manifest.load(tmp_path)
 
 

@@ -63,6 +63,20 @@ def test_the_session_may_go_on_after_an_apply(source: Path, session: Session) ->
     assert not (source / "new").exists()
 
 
+def test_files_of_any_date_are_copied_reviewed_and_applied(source: Path, begin: Begin) -> None:
+    beyond = 15_000_000_000 * 10**9  # the year 2445: more nanoseconds than 63 bits hold
+    for name in ("README", "src/app.py"):
+        os.utime(source / name, ns=(beyond, beyond))
+    session = begin()
+    assert changes(session.dir).changes == ()
+    fill(session.copy, {"README": "changed\n", "new": "new\n"})
+    os.utime(session.copy / "new", ns=(beyond, beyond))
+    found = {change.path: change.conflict for change in changes(session.dir).changes}
+    assert found == {"README": None, "new": None}
+    assert apply(session.dir).applied == ("README", "new")
+    assert changes(session.dir).changes == ()
+
+
 def test_only_the_paths_asked_for_cross(source: Path, session: Session) -> None:
     fill(session.copy, {"README": "x", "src/app.py": "y", "src/util/text.py": "z"})
     assert apply(session.dir, ["src/util/", "./README"]).applied == ("README", "src/util/text.py")
