@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from boundaries import Mortal
-from mortal import BOX, World
+from mortal import BOX, SLOW_S, World
 
 from harness import boot_children
 from harness.events import SessionStarted
@@ -93,9 +93,8 @@ class Family(World):
         """By session, while it has one."""
         super().__init__(tmp_path, replies)
         strict = load("strict")
-        self.policy = strict.model_copy(
-            update={"limits": strict.limits.model_copy(update={"spawn_depth": 2})}
-        )
+        limits = strict.limits.model_copy(update={"spawn_depth": 2, "yield_s": SLOW_S / 2})
+        self.policy = strict.model_copy(update={"limits": limits})
         self.workspace = tmp_path / "project"
         self.workspace.mkdir()
         for name, text in files.items():
@@ -167,19 +166,13 @@ class Family(World):
         return len(workspace.changes(state).changes)
 
     def _box_over(self, tree, policy):
-        async def effect(process):
-            name = process.argv[1]
-            self.ran[name] = self.ran.get(name, 0) + 1
-            await process.out(f"{name} is done\n")
-            return 0
-
         async def rm(process):
             code = await PROGRAMS["rm"](process)
             mounted.sync()
             return code
 
         files = {f"/workspace/{name}": data for name, data in on_disk(tree).items()}
-        box = MemorySandbox(policy=policy, files=files, commands={"effect": effect, "rm": rm})
+        box = MemorySandbox(policy=policy, files=files, commands={"effect": self.effect, "rm": rm})
         mounted = Mounted(box, tree)
         return mounted
 

@@ -164,20 +164,21 @@ class World:
             ),
         )
 
-    def _new_box(self):
-        async def effect(process):
-            name = process.argv[1]
-            self.ran[name] = self.ran.get(name, 0) + 1
-            await asyncio.sleep(SLOW_S if name.startswith("slow") else 0)
-            await process.out(f"{name} is done\n")
-            return 0
+    async def effect(self, process):
+        """`effect NAME`, for the inside."""
+        name = process.argv[1]
+        self.ran[name] = self.ran.get(name, 0) + 1
+        await asyncio.sleep(SLOW_S if name.startswith("slow") else 0)
+        await process.out(f"{name} is done\n")
+        return 0
 
+    def _new_box(self):
         port = 0 if self.mirror is None else self.mirror.port
         fetch = fetching(f"http://127.0.0.1:{port}{self.path}", lambda: self.box.network, self.ran)
         return MemorySandbox(
             policy=Policy(name="test"),
             files={"/workspace/queue.txt": "start\nend\n", "/workspace/notes": "nothing yet\n"},
-            commands={"effect": effect, "fetch": fetch},
+            commands={"effect": self.effect, "fetch": fetch},
         )
 
     @asynccontextmanager
