@@ -79,7 +79,9 @@ async def measure(bench: Bench) -> list[Figure]:
     return [
         Figure(f"open and rebuild {title}", rebuilt, Target(LIMIT_S), (Beside(scanned),)),
         Figure(f"resume {title}, to the model's first words", words),
-        Figure("append to the journal, flushed", appended, beside=(Beside(bare, APPEND_RATIO), Beside(flush))),
+        Figure(
+            "append to the journal, flushed", appended, beside=(Beside(bare, APPEND_RATIO), Beside(flush))
+        ),
     ]
 
 
