@@ -109,6 +109,11 @@ class Packs:
             raise self._damaged(digest)
         return data
 
+    def check(self, digest: bytes) -> None:
+        """Read an object through. Damaged when it is missing or not what was stored."""
+        for _ in self.chunks(digest):
+            pass
+
     def same(self, digest: bytes, parts: Iterable[bytes]) -> bool:
         """Whether these bytes are those of an object."""
         hasher = _hasher()

@@ -15,7 +15,8 @@ from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.packs import sync_directory, write_whole
 from sandbox.checkpoints.restore import Restore
 from sandbox.checkpoints.store import DIRECTORY, Checkpoint, Store
-from sandbox.errors import SandboxError
+from sandbox.checkpoints.tree import reachable
+from sandbox.errors import SandboxError, SandboxRefused
 from sandbox.workspace import beneath, manifest
 from sandbox.workspace.quota import opened
 
@@ -48,10 +49,14 @@ def unfinished(session_dir: Path) -> str | None:
 
 
 def bring_back(session_dir: Path, store: Store, target: Checkpoint) -> BroughtBack:
-    """Make the tree what the checkpoint says; nothing may run in it. CheckpointError when it cannot be."""
+    """Make the tree what the checkpoint says; nothing may run in it. CheckpointError when it cannot be; where
+    that is for what is stored, nothing was touched.
+    """
     mark = store.directory / MARK
     fresh: dict[str, os.stat_result] = {}
     restore = Restore(store.packs, fresh.__setitem__)
+    for digest in reachable(store.packs, [target.root]):
+        store.packs.check(digest)
     try:
         write_whole(mark, str(target.number).encode())
         with opened(session_dir) as tree, beneath.root(tree) as here:
@@ -67,7 +72,10 @@ def _as_copied(session_dir: Path, store: Store, target: Checkpoint, fresh: dict[
     """Tell the manifest of files that are again what was copied in: they are no changes."""
     if not fresh or 0 not in store.numbers() or not manifest.exists(session_dir):
         return
-    known = manifest.load(session_dir).entries
+    try:
+        known = manifest.load(session_dir).entries
+    except SandboxRefused:
+        return  # Nothing of this session can be reviewed; whoever tries is told.
     applied = manifest.applied_paths(session_dir)
     with manifest.AppliedLog(session_dir) as log:
         for path in same_files(store.packs, store.load(0).root, target.root):

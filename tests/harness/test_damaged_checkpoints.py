@@ -165,6 +165,22 @@ def test_one_that_lacks_something_does_not_keep_the_others_from_being_collected(
     assert tree.writer.numbers() == [0, 5]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_nothing_is_touched_for_a_checkpoint_that_is_damaged(past, cut):
+    (pack,) = (
+        one for one in (past.directory / "checkpoints").glob("*.pack") if b"turn 1\n" in one.read_bytes()
+    )
+    held = pack.read_bytes()
+    pack.write_bytes(held[:10] if cut else held.replace(b"turn 1\n", b"turn ?\n"))
+    before = picture(past.tree)
+    with pytest.raises(UsageError, match=r"is missing|not what was stored"):
+        past.rewind(1)
+    assert unfinished(past.directory) is None
+    assert picture(past.tree) == before
+    past.rewind(2)
+    assert picture(past.tree) == past.pictures[2]
+
+
 @pytest.mark.parametrize("mark", [b"", b"\0\0", b"-1", b"\xff"])
 def test_a_mark_that_was_cut_short_is_one_of_a_rewind_that_was(past, mark):
     (past.directory / "checkpoints" / MARK).write_bytes(mark)
@@ -201,3 +217,10 @@ async def test_a_file_in_place_of_the_store_is_a_warning(past):
     assert unfinished(past.directory) is None
     (told,) = await kept(past, turns=2)
     assert told.code == "checkpoint"
+
+
+def test_without_its_manifest_a_session_is_taken_back_all_the_same(past):
+    (past.directory / "manifest").write_bytes(b"junk")
+    past.rewind(1)
+    assert picture(past.tree) == past.pictures[1]
+    assert unfinished(past.directory) is None
