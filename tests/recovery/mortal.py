@@ -26,7 +26,7 @@ from policies.schema import Limits, Network, Policy, Rule, When
 from sandbox.memory import MemorySandbox
 
 TASK = "mend it, and mind the queue"
-SLOW_S = 0.06
+SLOW_S = 0.04
 STUCK_S = 20
 """No session here takes a second."""
 
