@@ -15,6 +15,7 @@ import os
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -241,11 +242,10 @@ class PackWriter:
 
     def abort(self) -> None:
         """Idempotent."""
-        try:
+        # A full disk fails the close, too: the buffer cannot be written out, and need not be.
+        with suppress(OSError):
             self._file.close()
-        finally:
-            # A full disk fails the close, too: the buffer cannot be written out.
-            self._temporary.unlink(missing_ok=True)
+        self._temporary.unlink(missing_ok=True)
 
     def _fits(self, more: int) -> None:
         if self.written + more > self._limit:

@@ -11,6 +11,7 @@ import pytest
 
 from sandbox.checkpoints import tree as objects
 from sandbox.checkpoints.errors import CheckpointError, TooMuch
+from sandbox.checkpoints.packs import PackWriter
 from sandbox.checkpoints.store import Bounds, Store, Writer
 from tests.sandbox.checkpoints.tree_double import Tree, picture
 
@@ -126,6 +127,22 @@ def test_a_full_disk_of_the_host_leaves_no_half_checkpoint(tmp_path, monkeypatch
             tree.writer.take()
     assert list((tmp_path / "s" / "checkpoints").iterdir()) == []
     assert tree.take().number == 0
+
+
+def test_a_disk_that_is_full_before_the_first_flush_is_told_as_that_and_nothing_else(tmp_path, monkeypatch):
+    tree = Tree(tmp_path / "s")
+    tree.write("f", noise(1, 100_000))
+    begun = PackWriter.__init__
+
+    def over_a_full_disk(self, *arguments):
+        begun(self, *arguments)
+        self._file.close()
+        self._file = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb", buffering=1 << 20)
+
+    monkeypatch.setattr(PackWriter, "__init__", over_a_full_disk)
+    with pytest.raises(CheckpointError, match="No space"):
+        tree.writer.take()
+    assert list((tmp_path / "s" / "checkpoints").iterdir()) == []
 
 
 def _full(descriptor: int) -> None:
