@@ -53,6 +53,8 @@ class Open:
     """Without one it has changed no file by itself."""
     found: str | None = None
     """What the next call found that file to hold (SHA-256); None when nobody has looked since."""
+    elsewhere: bool = False
+    """It was announced in another sandbox than the last one, and that is gone."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Rebuilt:
     """Grants and questions so far; their names are counted on."""
     ref: str | None
     """The last sandbox; None when none was opened whole."""
+    moved: bool
+    """That was opened in place of another, and the model has heard nothing since."""
     settled: Mapping[str, Result]
     """Of the last message's calls, by call id."""
     open: tuple[Open, ...]
@@ -109,9 +113,11 @@ class _Last:
     intents: dict[str, CallIntent] = field(default_factory=dict)
     aheads: dict[str, FileAhead] = field(default_factory=dict)
     settled: dict[str, Result] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
+    """Calls of it that were announced in a sandbox that is gone."""
 
     def copy(self) -> _Last:
-        return _Last(self.stop, dict(self.intents), dict(self.aheads), dict(self.settled))
+        return _Last(self.stop, dict(self.intents), dict(self.aheads), dict(self.settled), self.elsewhere)
 
 
 def _copied(jobs: Mapping[str, Job]) -> dict[str, Job]:
@@ -133,6 +139,8 @@ class Rebuilder:
         self._grants: dict[str, Grant] = {}
         self._granted = self._asked = 0
         self._ref: str | None = None
+        self._moved_at = 0
+        """Messages there were when the last sandbox was opened."""
         self._last = _Last()
         self._marks: dict[int, _Mark] = {}
         """By the number of the checkpoint."""
@@ -160,6 +168,8 @@ class Rebuilder:
                 self._conversation.memory.fixed = fixed_tokens(system_prompt(self._policy), tool_specs())
             case "sandbox_opened":
                 self._ref = entry.ref
+                self._last.elsewhere = frozenset(self._last.intents)
+                self._moved_at = len(self._conversation.messages)
                 if self._session is not None:
                     self._session.lose_jobs()
             case "message" if entry.message.role == "assistant":
@@ -173,6 +183,7 @@ class Rebuilder:
                 self._paid(entry.replies, entry.usage, entry.cost_usd)
             case "call_intent":
                 self._last.intents[entry.call.id] = entry
+                self._last.elsewhere -= {entry.call.id}
                 self._made(entry)
             case "file_ahead":
                 self._last.aheads.pop(entry.call_id, None)
@@ -215,6 +226,7 @@ class Rebuilder:
         if self._copied:
             raise JournalError("this fork was cut short while it was made; make another", code="missing")
         messages = self._conversation.messages
+        moved = 0 < self._moved_at == len(messages)
         last = messages[-1] if messages else None
         calls = last.calls if last is not None and last.role == "assistant" else ()
         if all(call.id in self._last.settled for call in calls):
@@ -234,6 +246,7 @@ class Rebuilder:
             granted=self._granted,
             asked=self._asked,
             ref=self._ref,
+            moved=moved,
             settled=dict(self._last.settled) if calls else {},
             open=tuple(self._open(call) for call in calls if call.id not in self._last.settled),
             stop=self._last.stop,
@@ -257,7 +270,7 @@ class Rebuilder:
             # Calls that write one file run one after the other, in this order.
             rest = itertools.dropwhile(lambda one: one is not ahead, self._last.aheads.values())
             found = next((one.before for one in rest if one is not ahead and one.path == ahead.path), None)
-        return Open(call, self._last.intents.get(call.id), ahead, found)
+        return Open(call, self._last.intents.get(call.id), ahead, found, call.id in self._last.elsewhere)
 
     def _reply(self, entry: MessageAdded) -> None:
         self._last = _Last(entry.stop)

@@ -55,7 +55,7 @@ class Found:
 
 async def look(calls: Sequence[Open], box: Sandbox, *, attached: bool) -> list[Found]:
     """What became of the announced ones; the others have not happened. Changes nothing. SandboxError."""
-    found = [await _look(one, box, attached) for one in calls if one.intent is not None]
+    found = [await _look(one, box, attached and not one.elsewhere) for one in calls if one.intent is not None]
     # What was redacted in the journal is another call now, which nobody made.
     kept = [
         replace(one, fate="not_run") if one.fate == "again" and _redacted(one.open) else one for one in found
@@ -123,7 +123,8 @@ async def reconcile(
         if devices.interrupt.cause is not None:
             break  # The next resume finds them as they are now.
         announced = one.open.intent is not None and one.open.intent.exec_id is not None
-        prepared = _prepared(one, session, attached) if announced else _not_made(one, session)
+        known = attached and not one.open.elsewhere
+        prepared = _prepared(one, session, known) if announced else _not_made(one, session)
         run = partial(carry_out, prepared, session, devices, announced=one.open.intent is not None)
         with session.budget.working():
             (entry,) = await run_together([Work(Access(), run)], 1)

@@ -49,8 +49,8 @@ async def take_up(kernel: Kernel, past: Rebuilt, how: Literal["new", "attached",
         said.append(past.started.task)
     elif past.planted:
         said.append(FORKED)
-    elif session.messages and not attached:
-        stands = past.started.workspace is not None and how == "reopened"
+    elif session.messages and (not attached or past.moved):
+        stands = past.started.workspace is not None and how != "new"
         kept = "the workspace is as it was left," if stands else "the workspace is empty,"
         said.append(NEW_BOX.format(kept=kept))
     if finished(past):

@@ -6,7 +6,7 @@ import pytest
 from family import Family, install_family, on_disk
 from mortal import worlds
 
-from harness.events import CallOutcome, MessageAdded, SessionEnded, SessionStarted
+from harness.events import CallOutcome, MessageAdded, SessionEnded, SessionStarted, TakenUp
 from harness.messages import Result
 from harness.store import Store
 from sandbox.workspace.layout import tree_of
@@ -35,6 +35,8 @@ REPLIES = [
     "all of it is done",
 ]
 LEFT = {"queue.txt": b"start\nline\nlast\n", "made/a": b"a\n"}
+TIMES = {None: (1,), "unknown": (0, 1), "not_run": (0,)}
+"""How often a command may have run, by what is told of it."""
 QUIET = ("read_file", "stat", "release", "progress", "request")
 """Nothing has happened since the boundary before."""
 
@@ -70,14 +72,13 @@ def check(world, before, ended):
         if call.name in ("read", "write", "edit"):
             assert error is None, outcomes[call.id]
         if call.name == "bash":
-            assert error in (None, "unknown"), outcomes[call.id]
             times = world.ran.get(call.arguments["command"].split()[-1], 0)
-            assert times == 1 or (error == "unknown" and times == 0), (call, times)
-            assert error is None or "its sandbox is gone" in outcomes[call.id].result.content
+            assert times in TIMES[error], (outcomes[call.id], times)
+            assert error != "unknown" or "its sandbox is gone" in outcomes[call.id].result.content
     assert isinstance(entries[0], SessionStarted)
     found = on_disk(tree_of(Store(world.home).sessions / entries[0].session))
     removing = next(call for call in asked if "rm notes" in str(call.arguments))
-    assert "notes" not in found or outcomes[removing.id].result.error == "unknown"
+    assert "notes" not in found or outcomes[removing.id].result.error is not None
     found.pop("notes", None)
     assert found == LEFT
     assert world.boxes == {}
@@ -106,3 +107,22 @@ async def test_killed_with_its_container_at_every_boundary_it_repeats_nothing_an
         unknown += any(one.result.error == "unknown" for one in entries if isinstance(one, CallOutcome))
     assert len(points) > 35
     assert unknown >= 3
+
+
+@pytest.mark.parametrize(
+    "point", ["before writing taken_up", "before writing call_outcome", "before writing message"]
+)
+async def test_killed_again_in_its_new_container_it_still_knows_that_the_first_is_gone(world, point):
+    one = await world("again")
+    assert await one.start("after result") is None
+    before = one.journals[""]
+    await one.lose_boxes()
+    assert await one.resume(point) is None
+    check(one, before, await one.resume())
+    entries = [record.entry for record in one.journals[""]]
+    assert [entry.sandbox for entry in entries if isinstance(entry, TakenUp)][-1] == "attached"
+    told = [entry.result.error for entry in entries if isinstance(entry, CallOutcome)]
+    assert one.ran["one"] == 1
+    assert told.count("unknown") == 1
+    heard = [message.text for message in one.requests[-1].messages if message.role == "user"]
+    assert sum("its container is gone" in text for text in heard) == 1
