@@ -67,21 +67,25 @@ class History:
 
 
 def history(records: Iterable[Record], number: int | None) -> History:
-    """What is in force at this checkpoint, or at the last one. UsageError when there is none."""
+    """What is in force at this checkpoint, or at the last one, which may be one that it was taken back to.
+    UsageError when there is none.
+    """
     started: SessionStarted | None = None
     timeline: Timeline[Entry] = Timeline()
     found: tuple[Checkpointed, str] | None = None
+    passed: dict[int, tuple[Checkpointed, str]] = {}
     for record in records:
         entry = record.entry
         if isinstance(entry, SessionStarted):
             started = entry
         elif isinstance(entry, Rewound):
             timeline.back(entry.to)
+            found = passed[entry.to]
         elif isinstance(entry, _COPIED):
             timeline.add(entry)
         if isinstance(entry, Checkpointed):
             timeline.mark(entry.number)
-            found = entry, record.hash
+            found = passed[entry.number] = entry, record.hash
             if entry.number == number:
                 break
     if started is None:

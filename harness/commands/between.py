@@ -45,7 +45,7 @@ def _say(
 ) -> None:
     _, known = journalled(directory)
     since = checked(checkpoints, known, ends[0])
-    until = checked(checkpoints, known, ends[1] if ends[1] is not None else max(known, default=0))
+    until = checked(checkpoints, known, ends[1] if ends[1] is not None else next(reversed(known.keys()), 0))
     found = [
         one
         for one in differences(checkpoints.packs, since.root, until.root)

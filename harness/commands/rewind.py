@@ -101,8 +101,8 @@ def refuse_bound(directory: Path) -> None:
         )
 
 
-def journalled(directory: Path) -> tuple[SessionStarted, Mapping[int, Checkpointed]]:
-    """How the session began, and its checkpoints as the journal has them."""
+def journalled(directory: Path) -> tuple[SessionStarted, dict[int, Checkpointed]]:
+    """How the session began, and its checkpoints as the journal has them, the one in force last."""
     started: SessionStarted | None = None
     known: dict[int, Checkpointed] = {}
     for record in read(directory):
@@ -110,6 +110,8 @@ def journalled(directory: Path) -> tuple[SessionStarted, Mapping[int, Checkpoint
             started = record.entry
         elif isinstance(record.entry, Checkpointed):
             known[record.entry.number] = record.entry
+        elif isinstance(record.entry, Rewound) and record.entry.to in known:
+            known[record.entry.to] = known.pop(record.entry.to)
     if started is None:
         raise UsageError(f"session {directory.name} has not begun; there is nothing to go back to")
     return started, known

@@ -25,6 +25,7 @@ from harness.events import (
     Rewound,
     SandboxOpened,
 )
+from harness.forking import history
 from harness.journal import Journal
 from harness.memory.rebuild import Rebuild
 from harness.messages import Call, Message, Result, Text, user
@@ -128,6 +129,16 @@ def test_files_and_conversation_are_as_they_were(past, capsys):
     assert (past.tree / "a.txt").read_text() == "after the last\n"
     assert past.said[-1] == "go 3"
     assert "checkpoint 4" in capsys.readouterr().out
+
+
+def test_after_going_back_the_latest_is_what_was_gone_back_to(past, capsys):
+    past.rewind(1)
+    assert history(read(past.directory), None).checkpoint.number == 1
+    capsys.readouterr()
+    between(past.directory.name, 0, None, [], stat=True, json=False)
+    assert capsys.readouterr().out.startswith("== from checkpoint 0 to 1:")
+    past.rewind(3)
+    assert history(read(past.directory), None).checkpoint.number == 3
 
 
 def test_going_back_and_on_and_forward_again(past):
