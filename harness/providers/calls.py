@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 from harness.messages import Call, JsonObject, Part, Result
 from harness.providers.base import Stop
 
+MOST_TOKENS = 10**12
+"""Of one request. A service that says more has lost count, and no limit on tokens is higher."""
+
 
 def clean(text: str) -> str:
     """Text as Unicode allows it: split surrogate pairs joined, lone halves replaced by U+FFFD.
@@ -63,7 +66,7 @@ def sent_result(result: Result) -> str:
 
 def counted(value: object) -> int:
     """Tokens, as a service says; what is no count is none. One below zero would add to what may be spent."""
-    return value if type(value) is int and value > 0 else 0
+    return min(value, MOST_TOKENS) if type(value) is int and value > 0 else 0
 
 
 def safe_id(call_id: str) -> str:

@@ -76,6 +76,15 @@ async def test_counts_that_are_none_cost_nothing_and_give_nothing_back():
     assert deltas[-1].usage == Usage()
 
 
+async def test_a_count_beyond_all_counting_can_be_written_down():
+    usage = {"input_tokens": 10**400, "output_tokens": 1}
+    async with wire_server(Answer(response(done(0, said("hi")), usage=usage))) as server:
+        provider = open_gpt(server.url)
+        deltas = await deltas_of(provider)
+        await provider.aclose()
+    assert deltas[-1].usage == Usage(input_tokens=10**12, output_tokens=1)
+
+
 async def test_reasoning_and_parallel_calls_come_back_in_order_and_byte_for_byte():
     first = {
         "id": "rs_1",
