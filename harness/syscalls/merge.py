@@ -180,6 +180,7 @@ async def _link(box: Sandbox, path: str, after: Node, packs: Packs) -> None:
     try:
         found = await box.stat(path)
     except FileNotFoundError:
+        await _run(box, "mkdir", "-p", "--", path.rpartition("/")[0])
         await _run(box, "ln", "-s", "--", target, path)
         return
     if found.kind != "symlink" or found.target != target:

@@ -97,6 +97,18 @@ async def test_files_are_written_made_deleted_and_made_executable(make_session, 
     assert await text(run, "b.txt") == "two\n"
 
 
+async def test_a_link_in_a_directory_that_is_new_is_made_with_it(make_session, child):
+    def linked(tree):
+        (tree / "new" / "deeper").mkdir(parents=True)
+        (tree / "new" / "deeper" / "link").symlink_to("../../a.txt")
+
+    run = await merged(make_session, child(linked))
+    (result,) = run.results
+    assert result.error is None, result.content
+    found = await run.box.stat("/workspace/new/deeper/link")
+    assert (found.kind, found.target) == ("symlink", "../../a.txt")
+
+
 async def test_what_has_changed_here_is_left_alone_and_named(make_session, child):
     here = {
         "a.txt": "mine\n",
