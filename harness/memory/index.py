@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 from harness.errors import JournalError
 from harness.events import CallOutcome, Checkpointed, MessageAdded, Rewound
 from harness.memory.journal_pages import RESULT, Numbered, Numbering
-from harness.memory.words import text_of, words
+from harness.memory.words import spaced, text_of, words
 from harness.messages import Part
 from harness.reading import regular
 from harness.record import FILE, MAX_LINE, BadLine, Head, Record, decode
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 INDEX = "pages.sqlite"
 """Its name in a session's directory."""
-VERSION = 2
+VERSION = 3
 MAX_WORDS = 32
 """Of a query."""
 _SCHEMA = """
@@ -132,7 +132,7 @@ def phrased(query: str) -> str:
     for word in query.split()[:MAX_WORDS]:
         parts = words(word)
         phrases.update(dict.fromkeys([" ".join(parts), *parts] if parts else []))
-    return " OR ".join(f'"{phrase}"' for phrase in phrases)
+    return " OR ".join(f'"{spaced(phrase)}"' for phrase in phrases)
 
 
 class _Stale(Exception):
@@ -227,7 +227,7 @@ def _insert(db: sqlite3.Connection, page: Numbered, at: int, before: int | None)
     assert row is not None
     # What was recalled would be found before what it was recalled from.
     if page.kind != "thinking" and page.name != "recall":
-        text = text_of(page.part).encode(errors="replace").decode()
+        text = spaced(text_of(page.part)).encode(errors="replace").decode()
         db.execute("INSERT INTO body(rowid, text) VALUES (?, ?)", (row, text))
     return row
 

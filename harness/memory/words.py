@@ -12,6 +12,11 @@ from harness.messages import Call, Part, Result
 LINE_CHARS = 2_000
 """A longer line is shown as several, so that every part of it can be reached."""
 _WORD = re.compile(r"\w+")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
+"""Scripts that put no space between words: Thai to Khmer, kana, Han."""
 
 
 def text_of(part: Part) -> str:
@@ -39,6 +44,11 @@ def lines_of(text: str) -> list[str]:
 def words(query: str) -> list[str]:
     """The words of a query, in small letters and once each: letters and digits alone, of any script."""
     return list(dict.fromkeys(_WORD.findall(query.lower())))
+
+
+def spaced(text: str) -> str:
+    """Text whose words are found by any part of them where a script does not say where they end."""
+    return text if text.isascii() else _UNSPACED.sub(r" \g<0> ", text)
 
 
 def best_line(lines: Sequence[str], wanted: Sequence[str]) -> int:

@@ -86,6 +86,21 @@ async def test_a_natural_question_finds_its_page_first(journal):
     assert index.search("quetzalcoatl", 3) == []
 
 
+@pytest.mark.parametrize(
+    ("written", "asked_for"),
+    [
+        ("決定:漢字の表はそのまま残す。", "漢字"),
+        ("ตกลงใช้ฐานข้อมูลเดิม", "ข้อมูล"),
+        ("重试次数设为七次", "重试 次数"),
+    ],
+)
+async def test_words_are_found_in_scripts_that_put_no_space_between_them(journal, written, asked_for):
+    pair = asked(*(Call(id=name, name="bash", arguments={"command": "cat"}) for name in "cd"))
+    await journal.append_many([pair, came("c", f"{NOISE}{written}\n"), came("d", NOISE + "字漢\n")])
+    (found,) = Index(journal.directory).search(asked_for, 3)
+    assert written in found.text
+
+
 async def test_what_came_since_is_found_at_once(journal):
     index = Index(journal.directory)
     assert index.search("zeppelin", 3) == []
