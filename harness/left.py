@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from harness.record import FILE as JOURNAL
+from harness.journal.record import FILE as JOURNAL
 
 FILE = "left.json"
 

@@ -23,12 +23,12 @@ from platformdirs import user_state_dir
 
 from harness.errors import HarnessError, JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted
-from harness.inbox import Inbox
+from harness.journal.lock import exclusive, locked
+from harness.journal.reading import regular
+from harness.journal.record import FILE, MAX_LINE, BadLine, Record, decode
+from harness.journal.reserve import FILE as RESERVE
 from harness.left import noted
-from harness.lock import exclusive, locked
-from harness.reading import regular
-from harness.record import FILE, MAX_LINE, BadLine, Record, decode
-from harness.reserve import FILE as RESERVE
+from harness.process.inbox import Inbox
 from sandbox import owner
 from sandbox.workspace.quota import storage_of
 

@@ -62,4 +62,4 @@ def test_the_command_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -
     assert ran(usermode, "--version", cwd=tmp_path).strip() == f"usermode {__version__}"
     assert "strict" in ran(usermode, "policy", "list", cwd=tmp_path)
     # Every module can be imported with what the wheel asks for; a missing dependency would show here.
-    ran(python, "-c", "import harness.boot, harness.console, sandbox, policies", cwd=tmp_path)
+    ran(python, "-c", "import harness.boot.start, harness.screen.console, sandbox, policies", cwd=tmp_path)

@@ -16,7 +16,7 @@ from typing import Literal
 from harness.approvals.petition import Kind, Petition, binding_of
 from harness.errors import JournalError
 from harness.events import GrantChanged
-from harness.recorder import Recorder
+from harness.process.recorder import Recorder
 
 Standing = Literal["session", "minutes", "always"]
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from harness.approvals.grants import Grants
 from harness.approvals.petition import MAX_MINUTES, Answer, Petition, Prompter, Reply, binding_of
 from harness.events import ApprovalAnswered, ApprovalAsked, Notice
-from harness.recorder import Recorder
+from harness.process.recorder import Recorder
 from policies.errors import PolicyError
 
 WITHDRAW_S = 1.0

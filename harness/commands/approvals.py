@@ -9,11 +9,11 @@ from typing import Literal
 
 from harness.approvals.petition import SAID_CHARS, Scope
 from harness.commands.say import say
-from harness.control_client import NotRunning, line_to
+from harness.control.client import NotRunning, line_to
 from harness.errors import HarnessError, UsageError
-from harness.lines import bounded, duration
 from harness.messages import JsonObject
 from harness.store import Store, home
+from harness.words import bounded, duration
 
 FACT_CHARS = 2000
 """Of one fact; the middle of a longer one is cut out, and then only `--json` shows it whole."""

@@ -12,7 +12,7 @@ from typing import Literal, cast
 
 from harness.commands.say import say
 from harness.errors import UsageError
-from harness.lines import counted
+from harness.words import counted
 from policies import Policy, load
 from sandbox.attack import Result, attack, known
 from sandbox.attack.elsewhere import ELSEWHERE

@@ -10,9 +10,9 @@ from harness.commands.changelist import name
 from harness.commands.rewind import checked, journalled, refuse_bound
 from harness.commands.say import say, table
 from harness.errors import UsageError
-from harness.lines import amount, counted
 from harness.patch import hunks
 from harness.store import Store, home
+from harness.words import amount, counted
 from sandbox.checkpoints.compare import Difference, differences
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.store import Store as Checkpoints

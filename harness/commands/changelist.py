@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.commands.say import say, table
-from harness.lines import amount, counted
+from harness.words import amount, counted
 from sandbox.workspace.compare import Change, Review
 from sandbox.workspace.difftext import line_counts
 

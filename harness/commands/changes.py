@@ -15,10 +15,10 @@ from harness.commands.folding import Fold, folded
 from harness.commands.pick import pick
 from harness.commands.say import say, table
 from harness.errors import JournalError, UsageError
+from harness.journal.lock import exclusive
 from harness.left import note
-from harness.lines import amount
-from harness.lock import exclusive
 from harness.store import Store, home
+from harness.words import amount
 from sandbox.checkpoints.planting import plant
 from sandbox.workspace import discard as discard_changes
 from sandbox.workspace.accept import ApplyReport

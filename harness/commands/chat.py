@@ -10,23 +10,24 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Protocol
 
-from harness.approval_prompt import TerminalPrompter, new_mark
 from harness.approvals.petition import Petition, Prompter, Reply
-from harness.boot import run as begin
-from harness.boot_resume import ResumeOptions
-from harness.boot_resume import resume as go_on
+from harness.boot.resume import ResumeOptions
+from harness.boot.resume import resume as go_on
+from harness.boot.start import run as begin
 from harness.commands.place import Place
 from harness.commands.run import Watch, begun, shown
-from harness.console import Screen, View, is_live, open_view
-from harness.desk import Desk, Talk
-from harness.editor import Editor
+from harness.control.desk import Desk, Talk
 from harness.errors import JournalError, UsageError
 from harness.events import CallIntent, Event, Notice, PromptQueued, SessionEnded
-from harness.interrupt import Interrupt
-from harness.jsonl import JsonView
-from harness.lines import Line, bounded, lines
+from harness.process.interrupt import Interrupt
+from harness.screen.approval_prompt import TerminalPrompter, new_mark
+from harness.screen.console import Screen, View, is_live, open_view
+from harness.screen.editor import Editor
+from harness.screen.jsonl import JsonView
+from harness.screen.lines import Line, lines
+from harness.screen.typed import Lines
 from harness.store import Store, home
-from harness.typed import Lines
+from harness.words import bounded
 
 HELP = (
     "/next TEXT after this turn · /steer TEXT before the next request · /queue · /drop NAME · "

@@ -17,11 +17,11 @@ import harness
 from harness.commands.rewind import refuse_bound
 from harness.commands.say import say
 from harness.errors import UsageError
-from harness.forking import History, history
-from harness.journal import Journal
-from harness.reading import read
+from harness.journal.reading import read
+from harness.journal.redact import Redactor, host_secrets
+from harness.journal.writer import Journal
+from harness.recovery.forking import History, history
 from harness.recovery.rebuild import policy_of
-from harness.redact import Redactor, host_secrets
 from harness.store import Store, home
 from policies import Policy
 from sandbox import owner

@@ -10,11 +10,11 @@ from pathlib import Path
 from harness.approvals.remembered import Kept, forget_everywhere, read
 from harness.commands.approvals import sessions, told
 from harness.commands.say import say, table
-from harness.control_client import line_to
+from harness.control.client import line_to
 from harness.errors import HarnessError, UsageError
-from harness.lines import bounded, duration
 from harness.messages import JsonObject
 from harness.store import home
+from harness.words import bounded, duration
 
 ALWAYS = "always"
 """Stands where a session's name does, for what was answered for good."""

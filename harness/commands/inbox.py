@@ -10,16 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.commands.say import say, table
-from harness.control import MAX_SAID
-from harness.control_client import NotRunning, line_to
+from harness.control.client import NotRunning, line_to
+from harness.control.server import MAX_SAID
 from harness.errors import UsageError
 from harness.events import Entry, PromptDropped, SessionEnded
-from harness.inbox import Inbox
-from harness.journal import Journal
-from harness.lines import bounded
-from harness.reading import read
-from harness.record import Record
+from harness.journal.reading import read
+from harness.journal.record import Record
+from harness.journal.writer import Journal
+from harness.process.inbox import Inbox
 from harness.store import Store, home
+from harness.words import bounded
 
 BY = "another terminal"
 WHEN = {"request": "next request", "turn": "next turn"}

@@ -11,9 +11,9 @@ from pathlib import Path
 from harness.commands.say import say
 from harness.errors import HarnessError, UsageError
 from harness.events import ChildStarted
-from harness.lock import LOCK, locked
-from harness.reading import read
-from harness.record import FILE
+from harness.journal.lock import LOCK, locked
+from harness.journal.reading import read
+from harness.journal.record import FILE
 from harness.store import Store, home
 from sandbox.engine import Engine
 from sandbox.reaper import reap

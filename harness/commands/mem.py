@@ -10,17 +10,17 @@ from pathlib import Path
 
 from harness.commands.say import say, table
 from harness.events import Compacted, MessageAdded, SessionStarted
-from harness.lines import amount, counted, summary
+from harness.journal.reading import read
 from harness.memory.assemble import fixed_tokens
 from harness.memory.pages import Page
 from harness.memory.rebuild import Rebuild
 from harness.memory.words import text_of
 from harness.messages import Call, JsonObject, Usage
 from harness.prompt import system_prompt
-from harness.reading import read
 from harness.store import Store, home
 from harness.syscalls.table import tool_specs
 from harness.visible import visible
+from harness.words import amount, counted, summary
 from policies.schema import Policy
 
 HEADER = ("PAGE", "KIND", "TOKENS", "STATE", "USED", "FIRST WORDS")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harness.commands.say import say, table
 from harness.errors import UsageError
-from harness.reading import read
-from harness.redecide import redecide
+from harness.journal.reading import read
+from harness.recovery.redecide import redecide
 from harness.store import Store, home
 from harness.syscalls.table import TABLE
 from policies import load

@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 
 from harness.commands.say import say
-from harness.control import PIECE
-from harness.control_client import NotRunning, line_to
+from harness.control.client import NotRunning, line_to
+from harness.control.server import PIECE
 from harness.errors import HarnessError, UsageError
 from harness.store import Store, home
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 
 from harness.approvals.petition import Prompter
-from harness.boot_resume import ResumeOptions
-from harness.boot_resume import resume as boot
+from harness.boot.resume import ResumeOptions
+from harness.boot.resume import resume as boot
 from harness.commands import chat
 from harness.commands.run import TASK_BYTES, Watch, attended
 from harness.errors import UsageError

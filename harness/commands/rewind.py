@@ -10,15 +10,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.checkpointing import bounds, entry_of
 from harness.commands.say import say
 from harness.errors import JournalError, UsageError
 from harness.events import Checkpointed, Entry, Rewound, SessionStarted
-from harness.journal import Journal
-from harness.lines import counted
-from harness.reading import read
-from harness.redact import Redactor, host_secrets
+from harness.journal.reading import read
+from harness.journal.redact import Redactor, host_secrets
+from harness.journal.writer import Journal
+from harness.kernel.checkpointing import bounds, entry_of
 from harness.store import Store, home
+from harness.words import counted
 from policies import Policy
 from sandbox.checkpoints.errors import CheckpointError, TooMuch
 from sandbox.checkpoints.planting import plant

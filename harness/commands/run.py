@@ -9,18 +9,18 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 
-from harness.approval_prompt import TerminalPrompter, new_mark
 from harness.approvals.petition import Prompter
-from harness.boot import RunOptions
-from harness.boot import run as boot
+from harness.boot.start import RunOptions
+from harness.boot.start import run as boot
 from harness.commands.place import Place
 from harness.commands.say import say
-from harness.console import View, open_view
 from harness.errors import UsageError
 from harness.events import Event, Notice, SessionEnded, SessionStarted
 from harness.exits import CLOSED_PIPE, INTERRUPTED
-from harness.interrupt import Interrupt
-from harness.jsonl import JsonView
+from harness.process.interrupt import Interrupt
+from harness.screen.approval_prompt import TerminalPrompter, new_mark
+from harness.screen.console import View, open_view
+from harness.screen.jsonl import JsonView
 
 TASK_BYTES = 1 << 20
 """Longest task read from standard input."""

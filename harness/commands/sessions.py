@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from shutil import get_terminal_size
 
 from harness.commands.say import say, table
-from harness.jsonl import encode_record
-from harness.log import PS_HEADER, find, log_lines, ps_rows, show_lines, verdict_lines
-from harness.reading import read
-from harness.reading import verify as check
+from harness.journal.reading import read
+from harness.journal.reading import verify as check
+from harness.screen.jsonl import encode_record
+from harness.screen.log import PS_HEADER, find, log_lines, ps_rows, show_lines, verdict_lines
 from harness.store import Store, home
 
 LATEST = 20

@@ -10,21 +10,22 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from harness.approvals.remembered import Remembered
-from harness.asking import approvals_of, gate_of, listen
-from harness.beginning import Beginning, begin
-from harness.bridge import bridge, raw, window_size
-from harness.budget import Budget, allowance
+from harness.boot.asking import approvals_of, gate_of, listen
+from harness.boot.beginning import Beginning, begin
+from harness.boot.egress import outfit
+from harness.boot.machine import Opened, docker_machine
 from harness.commands.place import Place
 from harness.commands.say import say
-from harness.egress import outfit
 from harness.errors import UsageError
 from harness.events import Entry, Notice, SandboxOpened, SessionEnded, WorkspaceCopied
-from harness.lines import counted, lines
-from harness.machine import Opened, docker_machine
 from harness.messages import Usage
-from harness.session import Made, Session
+from harness.process.budget import Budget, allowance
+from harness.process.session import Made, Session
+from harness.screen.bridge import bridge, raw, window_size
+from harness.screen.lines import lines
 from harness.store import Store, home, keep_apart
 from harness.trust import in_force
+from harness.words import counted
 from policies import Policy
 from sandbox.protocol import Command, Sandbox, SandboxSpec
 

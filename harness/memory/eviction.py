@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness.lines import bounded
 from harness.memory.pages import Page, PageTable, text_tokens
 from harness.messages import Result
+from harness.words import bounded
 
 HIGH, LOW = 0.9, 0.6
 """Of `limits.context_tokens`."""

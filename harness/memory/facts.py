@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from harness.events import CallIntent, CallOutcome, EgressDecided, Entry
-from harness.lines import bounded
 from harness.messages import Result
 from harness.visible import visible
+from harness.words import bounded
 
 KEPT = 400
 """Of each kind, the newest."""

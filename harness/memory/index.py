@@ -20,11 +20,11 @@ from typing import Any, BinaryIO, TypeVar
 
 from harness.errors import JournalError
 from harness.events import CallOutcome, Checkpointed, MessageAdded, Rewound
+from harness.journal.reading import regular
+from harness.journal.record import FILE, MAX_LINE, BadLine, Head, Record, decode
 from harness.memory.journal_pages import RESULT, Numbered, Numbering
 from harness.memory.words import spaced, text_of, words
 from harness.messages import Part
-from harness.reading import regular
-from harness.record import FILE, MAX_LINE, BadLine, Head, Record, decode
 
 T = TypeVar("T")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.events import CallOutcome, Entry
+from harness.journal.timeline import Timeline
 from harness.memory.assemble import Memory
 from harness.messages import Message, Result
-from harness.timeline import Timeline
 
 
 class Rebuild:

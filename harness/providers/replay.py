@@ -17,12 +17,12 @@ from typing import get_args
 
 from harness.errors import JournalError, UsageError
 from harness.events import CallOutcome, ChildStarted, Compacted, Entry, MessageAdded, Notice, SessionStarted
+from harness.journal.reading import read
+from harness.journal.record import FILE
 from harness.memory.rebuild import Rebuild
 from harness.messages import Message, Text, Thinking, Usage
 from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.drift import drift
-from harness.reading import read
-from harness.record import FILE
 from harness.store import SESSION_ID
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.messages import JsonObject, Usage
-from harness.session import PlanStep
+from harness.process.session import PlanStep
 from policies.schema import Limits
 from sandbox.protocol import Completed, Rusage
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.journal import Journal
+from harness.journal.writer import Journal
 from harness.recovery.rebuild import Rebuilder, Rebuilt
 
 

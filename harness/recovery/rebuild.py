@@ -17,7 +17,6 @@ from functools import partial
 
 from harness.approvals.grants import Grant
 from harness.approvals.petition import binding_of
-from harness.budget import Budget, allowance
 from harness.errors import JournalError
 from harness.events import (
     CallIntent,
@@ -28,17 +27,18 @@ from harness.events import (
     SessionEnded,
     SessionStarted,
 )
-from harness.inbox import Inbox
-from harness.lines import summary
+from harness.journal.record import Record
 from harness.loops import PERIODS, STOP_AT
 from harness.memory.assemble import fixed_tokens
 from harness.memory.rebuild import Rebuild
 from harness.messages import Call, JsonObject, Result, Usage
+from harness.process.budget import Budget, allowance
+from harness.process.inbox import Inbox
+from harness.process.session import FIRST_EXEC_ID, WORKSPACE, Child, Job, Made, PlanStep, Session
 from harness.prompt import system_prompt
-from harness.record import Record
 from harness.recovery.details import completed, plan, raised, spent_by, totals
-from harness.session import FIRST_EXEC_ID, WORKSPACE, Child, Job, Made, PlanStep, Session
 from harness.syscalls.table import tool_specs
+from harness.words import summary
 from policies.schema import Policy
 
 

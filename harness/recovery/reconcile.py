@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from harness.calls import Devices, Prepared, carry_out, refused
 from harness.events import FileAhead, OpenCall
+from harness.kernel.calls import Devices, Prepared, carry_out, refused
+from harness.kernel.scheduler import Work, run_together
 from harness.messages import Result
+from harness.process.session import Session
 from harness.recovery.rebuild import Open
-from harness.scheduler import Work, run_together
-from harness.session import Session
 from harness.syscalls.arguments import fetch
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
 from harness.syscalls.bash import Bash, rejoin

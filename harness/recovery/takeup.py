@@ -7,11 +7,11 @@ from functools import partial
 from typing import Literal
 
 from harness.events import TakenUp
-from harness.kernel import Kernel, last_words, resume_turn
+from harness.kernel.loop import Kernel, last_words, resume_turn
+from harness.kernel.turns import Stand
 from harness.messages import Message, Result
 from harness.recovery.rebuild import Rebuilt
 from harness.recovery.reconcile import look, reconcile
-from harness.turns import Stand
 
 NEW_BOX = (
     "[usermode] The session was interrupted and its container is gone. It goes on in a new one: {kept} and "

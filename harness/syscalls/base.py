@@ -16,11 +16,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from harness.approvals.service import Approvals
-from harness.children import Children
 from harness.memory.index import Index
 from harness.messages import JsonObject
-from harness.outlet import Outlet
-from harness.session import Session
+from harness.process.children import Children
+from harness.process.outlet import Outlet
+from harness.process.session import Session
 from policies.schema import Limits, Policy
 from sandbox.protocol import Sandbox
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from harness.session import WORKSPACE, Job, Session, Tools
+from harness.process.session import WORKSPACE, Job, Session, Tools
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, resolve
 from harness.syscalls.faults import told
 from harness.syscalls.output import decoded, labelled, outcome

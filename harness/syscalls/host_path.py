@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.approvals.petition import Petition
-from harness.lines import counted
 from harness.syscalls.base import Context, Outcome, Refused, resolve
 from harness.syscalls.consent import consent
 from harness.syscalls.faults import told
+from harness.words import counted
 from policies.patterns import normal_path, path_matches
 from sandbox.workspace import beneath, secretfiles
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.session import Job
+from harness.process.session import Job
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused
 from harness.syscalls.bash import kill_job, so_far
 from harness.syscalls.output import decoded, ending, facts, halves, labelled

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from harness.children import Changed, changed
-from harness.lines import counted
 from harness.patch import shown
-from harness.session import WORKSPACE, Child
+from harness.process.children import Changed, changed
+from harness.process.session import WORKSPACE, Child
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused
+from harness.words import counted
 from policies.decide import Request, decide
 from sandbox.checkpoints.compare import Difference
 from sandbox.checkpoints.errors import CheckpointError

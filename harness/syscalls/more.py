@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from harness.approvals.petition import Petition
-from harness.budget import allowance
+from harness.process.budget import allowance
 from harness.syscalls.base import Context, Outcome, Refused
 from harness.syscalls.consent import consent
 from policies.schema import Ceilings, Limits

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.session import PlanStep
+from harness.process.session import PlanStep
 from harness.syscalls.base import Access, Arguments, Context, Outcome
 
 _MARKS = {"pending": "[ ]", "in_progress": "[~]", "done": "[x]"}

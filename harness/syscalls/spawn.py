@@ -12,14 +12,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from harness.budget import Allowance, allowance
-from harness.children import Changed, Errand, Returned, changed
-from harness.lines import counted
 from harness.messages import JsonObject
 from harness.patch import patch, shown
-from harness.session import Child
+from harness.process.budget import Allowance, allowance
+from harness.process.children import Changed, Errand, Returned, changed
+from harness.process.session import Child
 from harness.syscalls.base import Access, Arguments, Code, Context, Outcome, Refused
 from harness.visible import visible
+from harness.words import counted
 from policies.load import load, profiles
 from policies.narrow import Narrowing, narrow
 from policies.schema import Policy

@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.checkpointing import checkpointing
+from harness.kernel.checkpointing import checkpointing
 from policies import Policy
 from sandbox import Command, SandboxSpec, open_sandbox
 from sandbox.checkpoints.packs import sync_directory

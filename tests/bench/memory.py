@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from harness.events import CallOutcome, Entry, MessageAdded
-from harness.journal import Journal
+from harness.journal.writer import Journal
 from harness.memory.assemble import Memory
 from harness.memory.index import INDEX, Index
 from harness.messages import Call, Message, Result, Usage, user

@@ -15,15 +15,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.boot import RunOptions, run
-from harness.boot_resume import ResumeOptions, resume
+from harness.boot.machine import Machine, Opened
+from harness.boot.resume import ResumeOptions, resume
+from harness.boot.start import RunOptions, run
 from harness.events import CallOutcome, Event, MessageAdded
-from harness.interrupt import Interrupt
-from harness.journal import Journal
-from harness.machine import Machine, Opened
+from harness.journal.reading import read
+from harness.journal.record import FILE
+from harness.journal.writer import Journal
 from harness.messages import Result
-from harness.reading import read
-from harness.record import FILE
+from harness.process.interrupt import Interrupt
 from harness.recovery.opening import opened
 from harness.store import Store
 from policies.schema import Limits, Policy, Rule

@@ -16,18 +16,18 @@ from pathlib import Path
 
 from harness.approvals.grants import Grants
 from harness.approvals.service import Approvals
-from harness.budget import Budget, allowance
-from harness.calls import Devices
 from harness.events import Entry
-from harness.interrupt import Interrupt
-from harness.journal import Journal
-from harness.kernel import Kernel, run_turn
+from harness.journal.record import FILE, Record
+from harness.journal.writer import Journal
+from harness.kernel.calls import Devices
+from harness.kernel.loop import Kernel, run_turn
 from harness.messages import Call, Message, Text, Usage
+from harness.process.budget import Budget, allowance
+from harness.process.interrupt import Interrupt
+from harness.process.recorder import Recorder
+from harness.process.session import Session
 from harness.prompt import system_prompt
 from harness.providers.base import Delta, Reply, Request, TextDelta
-from harness.record import FILE, Record
-from harness.recorder import Recorder
-from harness.session import Session
 from policies.schema import Limits, Policy, Rule
 from sandbox.memory import MemorySandbox
 from tests.bench.figure import Beside, Figure, NotMeasured, Target

@@ -15,7 +15,7 @@ from images_of import archive
 from second_engine import SecondEngine, second_engine
 
 from harness.events import TakenUp
-from harness.reading import read, verify
+from harness.journal.reading import read, verify
 from harness.store import Store
 from sandbox.cache import cache_dir
 from sandbox.owner import SESSION

@@ -8,11 +8,11 @@ import os
 import sys
 from contextlib import asynccontextmanager
 
-from harness.boot import RunOptions, run
+from harness.boot.machine import Opened
+from harness.boot.start import RunOptions, run
 from harness.events import ApprovalAsked, WorkspaceCopied
-from harness.interrupt import Interrupt
-from harness.machine import Opened
-from harness.reading import read
+from harness.journal.reading import read
+from harness.process.interrupt import Interrupt
 from harness.store import Store
 from policies import load
 from policies.schema import Rule, Sudo

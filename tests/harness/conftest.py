@@ -11,19 +11,19 @@ from kernel_double import MemoryJournal, Run, calls, policy_with
 from harness.approvals.grants import Grants
 from harness.approvals.petition import Prompter
 from harness.approvals.service import Approvals
-from harness.budget import Budget, allowance
-from harness.calls import Devices
 from harness.events import Event
-from harness.interrupt import Interrupt
-from harness.kernel import Kernel, Price
+from harness.kernel.calls import Devices
+from harness.kernel.loop import Kernel, Price
 from harness.memory.index import Index
 from harness.messages import Result
-from harness.outlet import Outlet
+from harness.process.budget import Budget, allowance
+from harness.process.interrupt import Interrupt
+from harness.process.outlet import Outlet
+from harness.process.recorder import Recorder
+from harness.process.session import Session
 from harness.prompt import system_prompt
 from harness.providers.base import Provider
 from harness.providers.scripted import ScriptedProvider
-from harness.recorder import Recorder
-from harness.session import Session
 from policies.schema import Policy
 from sandbox.memory import MemorySandbox
 

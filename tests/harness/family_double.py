@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from boot_double import MemoryMachine
 
-from harness.machine import Opened
+from harness.boot.machine import Opened
 from policies import load
 from sandbox.memory import MemorySandbox
 

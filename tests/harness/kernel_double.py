@@ -11,10 +11,10 @@ from typing import Any
 from harness.approvals.petition import Petition, Reply
 from harness.errors import JournalError
 from harness.events import CallIntent, CallOutcome, Entry, Event, MessageAdded, Notice
-from harness.interrupt import Interrupt
-from harness.kernel import Kernel, TurnEnded, run_turn
+from harness.kernel.loop import Kernel, TurnEnded, run_turn
 from harness.messages import Result
-from harness.session import Session
+from harness.process.interrupt import Interrupt
+from harness.process.session import Session
 from policies.schema import Limits, Policy, Rule
 from sandbox.memory import MemorySandbox
 

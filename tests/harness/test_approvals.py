@@ -14,7 +14,7 @@ from harness.approvals.grants import Grants
 from harness.approvals.petition import Petition, Reply
 from harness.approvals.service import Approvals
 from harness.events import ApprovalAnswered, ApprovalAsked, GrantChanged
-from harness.recorder import Recorder
+from harness.process.recorder import Recorder
 from policies.decide import Request, decide
 from policies.schema import Policy, Rule, Sudo, When
 

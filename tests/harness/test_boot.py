@@ -9,12 +9,12 @@ import pytest
 from boot_double import Started
 from kernel_double import bash, calls
 
-from harness.boot import run
+from harness.boot.start import run
 from harness.errors import JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted, WorkspaceCopied
-from harness.journal import Journal
+from harness.journal.reading import verify
+from harness.journal.writer import Journal
 from harness.providers.base import ProviderError
-from harness.reading import verify
 from policies import PolicyError, load
 from policies.schema import Limits
 from sandbox.errors import EngineMissing, ImageMissing, SandboxGone
@@ -175,7 +175,7 @@ async def test_a_missing_engine_leaves_no_session_behind(started):
 
 async def test_a_cost_limit_needs_a_known_price(started, monkeypatch):
     started.says("Done.")
-    monkeypatch.setattr("harness.boot.cost_usd", lambda model, usage: None)
+    monkeypatch.setattr("harness.boot.start.cost_usd", lambda model, usage: None)
     policy = load("strict").model_copy(update={"limits": Limits(cost_usd=1)})
     with pytest.raises(UsageError, match="price of scripted"):
         await started.run(policy=policy)
@@ -270,7 +270,7 @@ async def test_leaving_at_once_closes_the_sandbox_and_says_so_in_the_journal(sta
 
 async def test_a_fault_of_our_own_is_raised_and_recorded(started, monkeypatch):
     started.says("Done.")
-    monkeypatch.setattr("harness.boot.system_prompt", lambda policy: 1 / 0)
+    monkeypatch.setattr("harness.boot.start.system_prompt", lambda policy: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await started.run()
     assert "ZeroDivisionError" in started.journal[-1].reason
@@ -281,7 +281,7 @@ async def test_a_provider_that_cannot_be_opened_is_told_before_anything_is_made(
     def refuse(name, *, base_url=None):
         raise ProviderError("auth", "set THE_KEY")
 
-    monkeypatch.setattr("harness.boot.open_provider", refuse)
+    monkeypatch.setattr("harness.boot.start.open_provider", refuse)
     with pytest.raises(ProviderError, match="THE_KEY"):
         await started.run()
     assert started.sessions == []

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from harness.boot import RunOptions, run
+from harness.boot.start import RunOptions, run
 from harness.events import CallOutcome, SessionStarted
-from harness.interrupt import Interrupt
-from harness.reading import read
+from harness.journal.reading import read
+from harness.process.interrupt import Interrupt
 from harness.store import Store
 from policies import load
 from sandbox.engine import Engine

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.budget import Allowance, Budget, allowance
 from harness.errors import BudgetSpent
 from harness.messages import Usage
+from harness.process.budget import Allowance, Budget, allowance
 from policies.schema import Limits
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from kernel_double import bash, calls, policy_with
 
-from harness.checkpointing import checkpointing
 from harness.errors import BudgetSpent
 from harness.events import Checkpointed
+from harness.kernel.checkpointing import checkpointing
+from harness.process.session import Job
 from harness.providers.base import ProviderError
-from harness.session import Job
 from policies.schema import Limits
 
 

@@ -10,7 +10,7 @@ from family_double import Nursery, free, lines, spawn
 from kernel_double import Says, calls
 
 from harness.approvals.petition import Reply
-from harness.boot_resume import ResumeOptions, resume
+from harness.boot.resume import ResumeOptions, resume
 from harness.commands.kill import kill
 from harness.errors import UsageError
 from harness.events import (
@@ -22,7 +22,7 @@ from harness.events import (
     SessionEnded,
     SessionStarted,
 )
-from harness.reading import read
+from harness.journal.reading import read
 from harness.recovery.rebuild import Rebuilder
 from harness.store import Store
 from policies.schema import Policy, Rule, When
@@ -307,7 +307,7 @@ async def test_a_child_that_cannot_be_started_is_a_failed_call(started, monkeypa
     async def broken(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.boot_children.outfit", broken)
+    monkeypatch.setattr("harness.boot.children.outfit", broken)
     await go(started)
     (result,) = results(started)
     assert result.error == "failed"

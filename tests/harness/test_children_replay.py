@@ -12,7 +12,7 @@ from kernel_double import calls
 
 from harness.errors import UsageError
 from harness.events import CallOutcome, MessageAdded, SessionStarted
-from harness.reading import read
+from harness.journal.reading import read
 from harness.store import SESSION_ID
 
 NAMES = ("a", "b", "c")

@@ -9,7 +9,6 @@ import re
 
 import pytest
 
-from harness.console import LiveView, PlainView, is_live, open_view
 from harness.events import (
     BudgetChanged,
     CallIntent,
@@ -25,6 +24,7 @@ from harness.events import (
     WorkspaceCopied,
 )
 from harness.messages import Call, Message, Result, Text, Usage
+from harness.screen.console import LiveView, PlainView, is_live, open_view
 
 HOSTILE = "a\x1b]0;title\x07\x1b]52;c;AAAA\x07\x1b[2J\x9b31m\u202egpj.exe\u200b\r[bold red]x[/]"
 OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -15,9 +15,9 @@ import pytest
 from boot_double import Started, asked, asking, usermode
 from kernel_double import Says, bash, calls
 
-from harness import control
-from harness.control import SOCKET
-from harness.control_client import NotRunning, line_to
+from harness.control import server as control
+from harness.control.client import NotRunning, line_to
+from harness.control.server import SOCKET
 from harness.errors import UsageError
 from harness.events import ApprovalAnswered, ApprovalAsked
 

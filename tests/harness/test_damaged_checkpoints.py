@@ -10,11 +10,11 @@ import pytest
 import test_rewind
 from test_rewind import POLICY, Past
 
-from harness.checkpointing import checkpointing
 from harness.errors import UsageError
 from harness.events import Checkpointed, Entry
-from harness.journal import Journal
-from harness.reading import read
+from harness.journal.reading import read
+from harness.journal.writer import Journal
+from harness.kernel.checkpointing import checkpointing
 from harness.recovery.opening import opened
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.rewind import MARK, unfinished

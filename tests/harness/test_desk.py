@@ -10,13 +10,13 @@ import pytest
 from boot_double import Started, asked, asking, usermode
 from kernel_double import MemoryJournal, bash, calls
 
-from harness import desk as desk_module
-from harness.control import MAX_SAID
-from harness.control_client import line_to
-from harness.desk import Desk
+from harness.control import desk as desk_module
+from harness.control.client import line_to
+from harness.control.desk import Desk
+from harness.control.server import MAX_SAID
 from harness.errors import JournalError, UsageError
 from harness.events import CallOutcome, MessageAdded, Notice, PromptDropped, PromptQueued, TurnDone
-from harness.typed import LINE_BYTES, Lines
+from harness.screen.typed import LINE_BYTES, Lines
 from policies import load
 
 

@@ -19,10 +19,10 @@ from harness.commands.fork import fork
 from harness.commands.rewind import rewind
 from harness.errors import JournalError, UsageError
 from harness.events import Checkpointed, GrantChanged, MessageAdded, Rewound, SessionStarted
-from harness.forking import history
-from harness.journal import Journal
+from harness.journal.reading import read, verify
+from harness.journal.writer import Journal
 from harness.messages import user
-from harness.reading import read, verify
+from harness.recovery.forking import history
 from harness.recovery.rebuild import Rebuilder
 from harness.store import Store
 from sandbox import workspace

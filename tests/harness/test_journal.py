@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import journal as module
 from harness.errors import JournalError
 from harness.events import (
     CallIntent,
@@ -28,10 +27,11 @@ from harness.events import (
     SessionStarted,
     WorkspaceCopied,
 )
-from harness.journal import Journal, read, verify
+from harness.journal import writer as module
+from harness.journal.record import FILE, GENESIS, BadLine, Head, decode, drafted, encode
+from harness.journal.redact import Redactor
+from harness.journal.writer import Journal, read, verify
 from harness.messages import Call, Message, Result, Text, Thinking, Usage
-from harness.record import FILE, GENESIS, BadLine, Head, decode, drafted, encode
-from harness.redact import Redactor
 
 PLAIN = Redactor()
 
@@ -272,7 +272,7 @@ async def test_a_newer_version_is_refused_by_name(directory):
 async def test_a_line_too_long_to_be_ours_is_not_swallowed(directory, monkeypatch):
     await written(directory, 1)
     add(directory, b"x" * 5000)
-    monkeypatch.setattr("harness.reading.MAX_LINE", 4096)
+    monkeypatch.setattr("harness.journal.reading.MAX_LINE", 4096)
     assert "longer than 4096" in verify(directory).reason
 
 
@@ -519,7 +519,7 @@ WRITE_FOREVER = """
 import asyncio, sys
 from pathlib import Path
 from harness.events import Notice
-from harness.journal import Journal
+from harness.journal.writer import Journal
 async def main():
     journal = Journal.create(Path(sys.argv[1]))
     number = 0

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.events import Notice
-from harness.journal import Journal
-from harness.record import FILE
+from harness.journal.record import FILE
+from harness.journal.writer import Journal
 
 PAGE = Path(__file__).parents[2] / "docs" / "journal.md"
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from harness.events import EVENT, Event, SessionEnded, TextStreamed
-from harness.jsonl import JsonView, encode, schema
 from harness.messages import Usage
+from harness.screen.jsonl import JsonView, encode, schema
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "events.schema.json"
 

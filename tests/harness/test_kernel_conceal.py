@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.conceal import Concealed
 from harness.events import BudgetChanged, CallOutput, CallStarted, TextStreamed
+from harness.journal.conceal import Concealed
+from harness.journal.redact import Redactor
 from harness.messages import Call
-from harness.redact import Redactor
 
 SECRET = "correct-horse-battery-staple"
 

@@ -8,7 +8,7 @@ import pytest
 from kernel_double import Says, bash, calls, policy_with
 
 from harness.events import CallIntent, CallOutcome, MessageAdded
-from harness.interrupt import Interrupt
+from harness.process.interrupt import Interrupt
 from harness.providers.base import TextDelta
 from policies.schema import Rule
 

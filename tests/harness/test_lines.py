@@ -19,8 +19,9 @@ from harness.events import (
     PagesEvicted,
     PostureMeasured,
 )
-from harness.lines import LINE_CHARS, OUTPUT_LINES, amount, bounded, clean_lines, duration, lines, summary
 from harness.messages import Call, JsonObject, Result, Usage
+from harness.screen.lines import OUTPUT_LINES, lines
+from harness.words import LINE_CHARS, amount, bounded, clean_lines, duration, summary
 
 
 @given(st.text(alphabet=st.characters()))

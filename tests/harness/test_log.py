@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from harness.commands.say import LEAST, table
 from harness.errors import UsageError
 from harness.events import CallIntent, CallOutcome, Entry, MessageAdded, Notice, SandboxOpened, SessionEnded
-from harness.log import PS_HEADER, find, log_lines, ps_rows, show_lines, verdict_lines
+from harness.journal.reading import Verdict
+from harness.journal.record import Record
 from harness.messages import Call, Message, Result, Text, Thinking, Usage, user
-from harness.reading import Verdict
-from harness.record import Record
+from harness.screen.log import PS_HEADER, find, log_lines, ps_rows, show_lines, verdict_lines
 from harness.store import SessionRow
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ from kernel_double import bash, calls, policy_with
 
 from harness.commands.mem import load, mem
 from harness.events import MessageAdded
-from harness.journal import Journal
+from harness.journal.writer import Journal
 from harness.memory.index import Index
 from harness.messages import Usage
 from harness.store import Store

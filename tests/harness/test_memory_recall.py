@@ -11,13 +11,13 @@ from kernel_double import bash, calls, policy_with
 
 from harness.errors import JournalError
 from harness.events import CallOutcome, Checkpointed, MessageAdded, Notice, Rewound
-from harness.journal import Journal, read
+from harness.journal.record import FILE
+from harness.journal.redact import Redactor
+from harness.journal.writer import Journal, read
 from harness.memory.index import INDEX, Index, phrased
 from harness.memory.rebuild import Rebuild
 from harness.memory.words import LINE_CHARS, lines_of, text_of
 from harness.messages import Call, Message, Result, Text, Thinking, user
-from harness.record import FILE
-from harness.redact import Redactor
 
 NOISE = "".join(f"nothing to see in row {number}\n" for number in range(300))
 

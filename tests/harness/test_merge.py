@@ -7,8 +7,8 @@ import os
 import pytest
 from kernel_double import calls, policy_with
 
-from harness.children import changed
-from harness.session import Child
+from harness.process.children import changed
+from harness.process.session import Child
 from policies.schema import Rule, When
 from sandbox import workspace
 from sandbox.checkpoints.store import Bounds, Writer

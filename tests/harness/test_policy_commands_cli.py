@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.events import CallIntent, CallOutcome, EgressDecided, Entry
-from harness.journal import Journal
+from harness.journal.redact import Redactor
+from harness.journal.writer import Journal
 from harness.messages import Call
 from harness.messages import Result as CallResult
-from harness.redact import Redactor
 from harness.store import Store
 
 Usermode = Callable[..., Any]

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from harness.console import LiveView, PlainView, Screen
 from harness.events import Notice, SandboxOpened, SessionEnded, TextStreamed
 from harness.messages import Usage
+from harness.screen.console import LiveView, PlainView, Screen
 
 
 def notice(text: str) -> Notice:

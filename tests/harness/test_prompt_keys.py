@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.approval_keys import ALONE_S, ARM_S, MINUTES, SPLIT_S, Choice, Key, Keys
 from harness.approvals.petition import Reply, Scope
+from harness.screen.approval_keys import ALONE_S, ARM_S, MINUTES, SPLIT_S, Choice, Key, Keys
 
 ALL: tuple[Scope, ...] = ("once", "session", "minutes", "always")
 

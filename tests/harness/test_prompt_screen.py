@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.approval_screen import document, framed, page, shown, width_of, wrapped
 from harness.approvals.petition import Petition, Scope
+from harness.screen.approval_screen import document, framed, page, shown, width_of, wrapped
 
 ALL: tuple[Scope, ...] = ("once", "session", "minutes", "always")
 

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.events import CallOutcome, MessageAdded, Notice
+from harness.journal.redact import DEEPEST, Redactor, host_secrets
 from harness.messages import Call, Message, Result, Text
-from harness.redact import DEEPEST, Redactor, host_secrets
 
 SECRET = 'correct horse/battery+"staple"\\é'
 REDACTOR = Redactor({"API_KEY": SECRET, "OTHER_TOKEN": "hunter2-hunter2"})

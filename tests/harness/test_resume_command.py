@@ -11,7 +11,7 @@ from journal_double import first_entry
 
 from harness.commands import chat, resume
 from harness.events import MessageAdded
-from harness.journal import Journal
+from harness.journal.writer import Journal
 from harness.messages import Message, Text, Usage, user
 from harness.store import Store
 

@@ -17,7 +17,7 @@ from harness.commands.changes import ApplyOptions, apply, diff, discard
 from harness.commands.pick import QUESTION
 from harness.errors import UsageError
 from harness.events import SessionEnded
-from harness.journal import Journal
+from harness.journal.writer import Journal
 from harness.messages import Usage
 from harness.store import Store
 from sandbox import workspace

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from journal_double import first_entry
 
-from harness.checkpointing import checkpointing
 from harness.commands.between import between
 from harness.commands.changes import diff
 from harness.commands.rewind import rewind
@@ -25,14 +24,15 @@ from harness.events import (
     Rewound,
     SandboxOpened,
 )
-from harness.forking import history
-from harness.journal import Journal
+from harness.journal.reading import read, verify
+from harness.journal.record import Record
+from harness.journal.writer import Journal
+from harness.kernel.checkpointing import checkpointing
 from harness.memory.rebuild import Rebuild
 from harness.messages import Call, Message, Result, Text, user
-from harness.reading import read, verify
-from harness.record import Record
+from harness.process.session import FIRST_EXEC_ID, Session
+from harness.recovery.forking import history
 from harness.recovery.rebuild import Rebuilder, Rebuilt
-from harness.session import FIRST_EXEC_ID, Session
 from harness.store import Store
 from harness.syscalls.base import Refused
 from harness.syscalls.job import JobArguments, job

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.scheduler import Work, conflict, run_together
+from harness.kernel.scheduler import Work, conflict, run_together
 from harness.syscalls.base import Access
 
 

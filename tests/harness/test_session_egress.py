@@ -8,10 +8,10 @@ import pytest
 from kernel_double import NO, YES, MemoryJournal, Says, bash, calls, policy_with
 
 from harness.approvals.petition import Reply
-from harness.egress import asker, opens, reporter
+from harness.boot.egress import asker, opens, reporter
 from harness.errors import JournalError
 from harness.events import ApprovalAnswered, ApprovalAsked, EgressClosed, EgressDecided
-from harness.recorder import Recorder
+from harness.process.recorder import Recorder
 from policies.decide import Decision
 from sandbox.egress.report import Attempt, Closed, Decided
 from sandbox.protocol import Origin

@@ -13,10 +13,10 @@ from journal_double import first_entry
 
 from harness.errors import JournalError, UsageError
 from harness.events import ChildOf, MessageAdded, PromptDropped, PromptQueued, SessionEnded
-from harness.journal import Journal
-from harness.lock import LOCK
+from harness.journal.lock import LOCK
+from harness.journal.record import FILE
+from harness.journal.writer import Journal
 from harness.messages import Message, Text, Usage, user
-from harness.record import FILE
 from harness.store import SESSION_ID, Store, home
 from sandbox import owner
 
@@ -197,7 +197,7 @@ async def test_a_damaged_or_empty_journal_is_still_listed(store):
 HOLD = """
 import asyncio, sys
 from pathlib import Path
-from harness.journal import Journal
+from harness.journal.writer import Journal
 journal = Journal.open(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

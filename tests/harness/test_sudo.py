@@ -9,7 +9,7 @@ import pytest
 from kernel_double import NO, YES, Says, bash, calls, policy_with
 
 from harness.approvals.petition import Reply
-from harness.egress import can_open, opens
+from harness.boot.egress import can_open, opens
 from harness.events import ApprovalAnswered, ApprovalAsked
 from harness.syscalls.host_path import take
 from policies import load

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.terminal import Filter
+from harness.screen.terminal import Filter
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.worker import Worker
+from harness.journal.worker import Worker
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def test_jobs_are_done_one_by_one_in_the_order_they_came(worker):
 
 
 async def test_what_was_done_first_is_told_first_also_when_the_next_is_waited_for(worker, monkeypatch):
-    monkeypatch.setattr("harness.worker.PATIENCE_S", 0.2)
+    monkeypatch.setattr("harness.journal.worker.PATIENCE_S", 0.2)
     told: list[str] = []
 
     def slow() -> str:

@@ -9,7 +9,7 @@ from asking import ask, fault_of, reply_of
 
 from harness.errors import JournalError, UsageError
 from harness.events import CallIntent, CallOutcome, ChildStarted, Entry, MessageAdded, Notice
-from harness.journal import Journal
+from harness.journal.writer import Journal
 from harness.messages import Call, Message, Result, Text, Usage, user
 from harness.providers.replay import ReplayProvider
 

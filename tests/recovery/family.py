@@ -12,11 +12,11 @@ from dataclasses import replace
 from boundaries import Mortal
 from mortal import BOX, SLOW_S, World
 
-from harness import boot_children
+from harness.boot import children as boot_children
+from harness.boot.machine import Opened
 from harness.events import SessionStarted
-from harness.machine import Opened
-from harness.reading import read
-from harness.record import FILE
+from harness.journal.reading import read
+from harness.journal.record import FILE
 from harness.store import Store
 from policies import load
 from sandbox import owner, workspace

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.boot_resume import ResumeOptions, resume
+from harness.boot.resume import ResumeOptions, resume
 from harness.events import CallOutcome, SessionEnded, TakenUp
-from harness.interrupt import Interrupt
-from harness.reading import read
+from harness.journal.reading import read
+from harness.process.interrupt import Interrupt
 from harness.store import Store
 from sandbox.cache import cache_dir
 from sandbox.engine import Engine

@@ -14,13 +14,13 @@ from boundaries import Died, Life, Mortal
 from downloads import DIALLING, fetching, let_out, mortal_connect
 
 from harness.approvals.petition import Reply
-from harness.boot import RunOptions, run
-from harness.boot_resume import ResumeOptions, resume
-from harness.interrupt import Interrupt
-from harness.journal import Journal, _write_all
-from harness.machine import Opened
+from harness.boot.machine import Opened
+from harness.boot.resume import ResumeOptions, resume
+from harness.boot.start import RunOptions, run
+from harness.journal.reading import read
+from harness.journal.writer import Journal, _write_all
+from harness.process.interrupt import Interrupt
 from harness.providers.scripted import ScriptedProvider
-from harness.reading import read
 from harness.store import Store
 from policies.schema import Limits, Network, Policy, Rule, When
 from sandbox.memory import MemorySandbox
@@ -100,11 +100,11 @@ def install(monkeypatch, world):
         return await mortal_connect(world().life, *where)
 
     monkeypatch.setattr(Journal, "append_many", append_many)
-    monkeypatch.setattr("harness.journal._write_all", write_all)
+    monkeypatch.setattr("harness.journal.writer._write_all", write_all)
     monkeypatch.setattr("sandbox.egress.peers.connect", connect)
     # Whether the disk keeps what it said it kept is tried elsewhere; here it would only take time.
-    monkeypatch.setattr("harness.journal._sync", lambda fd: None)
-    for module in ("harness.boot", "harness.boot_resume"):
+    monkeypatch.setattr("harness.journal.writer._sync", lambda fd: None)
+    for module in ("harness.boot.start", "harness.boot.resume"):
         monkeypatch.setattr(f"{module}.open_provider", open_provider)
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from left import warm_home
 
-from harness.boot import RunOptions, run
-from harness.boot_resume import ResumeOptions, resume
+from harness.boot.resume import ResumeOptions, resume
+from harness.boot.start import RunOptions, run
 from harness.commands.fork import fork
 from harness.errors import UsageError
 from harness.events import CallOutcome, ChildStarted, SessionEnded, SessionStarted
-from harness.interrupt import Interrupt
-from harness.reading import read
+from harness.journal.reading import read
+from harness.process.interrupt import Interrupt
 from harness.store import Store
 from policies import load
 from sandbox.checkpoints.store import Store as Checkpoints

@@ -12,7 +12,7 @@ from family import Family, install_family, on_disk
 from mortal import worlds
 
 from harness.events import CallOutcome, ChildStarted, MessageAdded, SessionEnded
-from harness.lock import locked
+from harness.journal.lock import locked
 from harness.store import Store
 from sandbox.workspace.layout import MOUNTPOINT, tree_of
 

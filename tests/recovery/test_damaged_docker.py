@@ -11,7 +11,7 @@ import pytest
 from in_process import usermode_here
 from left import commands, left, without_container
 
-from harness.record import FILE
+from harness.journal.record import FILE
 
 pytestmark = pytest.mark.docker
 

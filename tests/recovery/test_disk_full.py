@@ -10,10 +10,10 @@ from small_disk import small_disk
 
 from harness.errors import JournalError
 from harness.events import CallIntent, CallOutcome, MessageAdded, SessionEnded
-from harness.journal import Journal
+from harness.journal.reading import read, verify
+from harness.journal.redact import Redactor
+from harness.journal.writer import Journal
 from harness.messages import Call, Message, Result, Text, Usage
-from harness.reading import read, verify
-from harness.redact import Redactor
 from sandbox.workspace.quota import exact_unavailable
 
 pytestmark = pytest.mark.skipif(exact_unavailable() is not None, reason="only root can mount a small disk")
@@ -120,13 +120,13 @@ async def test_after_a_failed_flush_no_effect_is_started(tmp_path, monkeypatch):
         if world.ran.get("two"):
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("harness.journal._sync", broken)
+    monkeypatch.setattr("harness.journal.writer._sync", broken)
     ended = await world.start()
     assert (ended.status, ended.exit_code) == ("journal", 7)
     assert "Input/output error" in ended.reason
     assert world.ran == {"one": 1, "two": 1}
     before = world.records
-    monkeypatch.setattr("harness.journal._sync", lambda fd: None)
+    monkeypatch.setattr("harness.journal.writer._sync", lambda fd: None)
     assert (await world.resume()).status == "done"
     assert world.records[: len(before)] == before
     assert world.ran == ONCE

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from small_disk import small_disk
 
-from harness.boot import RunOptions, run
+from harness.boot.start import RunOptions, run
 from harness.events import CallOutcome, CallStarted, Notice
 from harness.exits import SANDBOX
-from harness.interrupt import Interrupt
-from harness.reading import read, verify
+from harness.journal.reading import read, verify
+from harness.process.interrupt import Interrupt
 from harness.store import Store
 from policies import load
 from sandbox.cache import cache_dir

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from left import results, warm_home
 
-from harness.boot import RunOptions, run
-from harness.boot_resume import ResumeOptions, resume
+from harness.boot.resume import ResumeOptions, resume
+from harness.boot.start import RunOptions, run
 from harness.commands.changes import diff
 from harness.commands.fork import fork
-from harness.interrupt import Interrupt
-from harness.reading import verify
+from harness.journal.reading import verify
+from harness.process.interrupt import Interrupt
 from harness.store import Store
 from policies import load
 from sandbox.engine import Engine

@@ -6,8 +6,8 @@ import pytest
 from mortal import World, install
 
 from harness.events import CallIntent, CallOutcome, FileAhead, MessageAdded, SessionStarted, TakenUp
+from harness.journal.record import Record
 from harness.messages import Call, Message
-from harness.record import Record
 from harness.recovery.rebuild import Rebuilder
 from policies import load
 from policies.load import digest

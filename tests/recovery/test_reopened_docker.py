@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from left import commands, gone_on, left, results, taken_up, without_container
 
-from harness.reading import read, verify
+from harness.journal.reading import read, verify
 from sandbox.egress.authority import Authority
 from sandbox.engine import Engine
 from sandbox.owner import SESSION

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from left import left
 
-from harness.boot_resume import ResumeOptions, resume
+from harness.boot.resume import ResumeOptions, resume
 from harness.errors import JournalError
 from harness.events import CallOutcome, SessionEnded, TakenUp
-from harness.interrupt import Interrupt
-from harness.journal import Journal
-from harness.reading import read
+from harness.journal.reading import read
+from harness.journal.writer import Journal
+from harness.process.interrupt import Interrupt
 from harness.store import Store
 from sandbox.engine import Engine
 from sandbox.owner import SESSION

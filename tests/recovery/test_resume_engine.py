@@ -14,7 +14,7 @@ import pytest
 from left import commands, gone_on, left, results, taken_up
 
 from harness.events import EgressDecided
-from harness.reading import read, verify
+from harness.journal.reading import read, verify
 from sandbox.owner import SESSION
 from sandbox.workspace.accept import apply
 

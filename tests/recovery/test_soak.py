@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from harness.events import CallOutcome, MessageAdded, SessionEnded
-from harness.jsonl import encode
 from harness.messages import Call, Message, Result, Usage
+from harness.screen.jsonl import encode
 from tests.soak.__main__ import soak
 from tests.soak.judge import Said, judge
 from tests.soak.program import Effect, program

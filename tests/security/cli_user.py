@@ -12,7 +12,7 @@ from typing import Any
 from in_process import usermode_here
 
 from harness.events import CallOutcome
-from harness.reading import read
+from harness.journal.reading import read
 from sandbox.cache import cache_dir
 
 ROOT = Path(__file__).parents[2]

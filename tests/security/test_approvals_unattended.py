@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from cli_user import CliUser
 
-from harness.control_client import NotRunning, line_to
+from harness.control.client import NotRunning, line_to
 from harness.errors import UsageError
 from harness.events import ApprovalAnswered, ApprovalAsked, CallOutcome, EgressDecided, Entry, GrantChanged
-from harness.reading import read
+from harness.journal.reading import read
 
 pytestmark = pytest.mark.docker
 

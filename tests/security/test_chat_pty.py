@@ -13,9 +13,9 @@ import pexpect
 import pytest
 from cli_user import CliUser
 
-from harness.approval_keys import ALONE_S, ARM_S
 from harness.events import ApprovalAnswered, CallOutcome, MessageAdded, SandboxOpened, SessionEnded, TurnDone
-from harness.reading import read
+from harness.journal.reading import read
+from harness.screen.approval_keys import ALONE_S, ARM_S
 
 pytestmark = pytest.mark.docker
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from conftest import policy_with
 
-from harness.boot import RunOptions, run
-from harness.boot_resume import ResumeOptions, resume
+from harness.boot.resume import ResumeOptions, resume
+from harness.boot.start import RunOptions, run
 from harness.commands.rewind import rewind
 from harness.events import CallOutcome, Checkpointed, SessionEnded
-from harness.interrupt import Interrupt
-from harness.reading import read, verify
+from harness.journal.reading import read, verify
+from harness.process.interrupt import Interrupt
 from harness.store import Store
 from sandbox import workspace
 from sandbox.checkpoints.store import Store as Checkpoints

@@ -13,7 +13,7 @@ from cli_user import CliUser
 from test_approvals_unattended import FETCH, Upstream
 
 from harness.events import CallOutcome, EgressDecided, SessionStarted
-from harness.reading import read
+from harness.journal.reading import read
 from sandbox.engine import Engine
 
 pytestmark = pytest.mark.docker

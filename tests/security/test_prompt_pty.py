@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from harness.approval_keys import ARM_S
-from harness.approval_prompt import TerminalPrompter
 from harness.approvals.petition import Petition, Reply, Scope
+from harness.screen.approval_keys import ARM_S
+from harness.screen.approval_prompt import TerminalPrompter
 
 MARK = "4f2a"
 ALL: tuple[Scope, ...] = ("once", "session", "minutes", "always")

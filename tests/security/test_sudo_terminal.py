@@ -19,9 +19,9 @@ import pexpect
 import pytest
 from cli_user import CliUser
 
-from harness.approval_keys import ALONE_S, ARM_S
 from harness.events import ApprovalAnswered, ApprovalAsked, CallOutcome, EgressDecided, SessionEnded
-from harness.reading import read
+from harness.journal.reading import read
+from harness.screen.approval_keys import ALONE_S, ARM_S
 from sandbox.egress.authority import Authority
 
 pytestmark = pytest.mark.docker

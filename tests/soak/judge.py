@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from harness.events import CallOutcome, Entry, MessageAdded, SessionEnded
-from harness.jsonl import encode
 from harness.messages import Result
+from harness.screen.jsonl import encode
 from tests.soak.program import Effect
 
 ENTRIES = frozenset(kind.model_fields["kind"].default for kind in get_args(Entry))

@@ -20,7 +20,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 # What a session needs, for the server to have it.
-import harness.boot_resume
+import harness.boot.resume
 import harness.commands.changes
 import harness.commands.place
 import harness.commands.resume

@@ -15,8 +15,8 @@ import docker.errors
 
 from harness.errors import JournalError
 from harness.events import SessionEnded
-from harness.reading import read, verify
-from harness.record import FILE
+from harness.journal.reading import read, verify
+from harness.journal.record import FILE
 from harness.store import Store
 from sandbox.cache import cache_dir
 from sandbox.owner import SESSION

@@ -1,0 +1,1 @@
+"""Control: how the user's other terminals reach a session that runs."""

@@ -1,0 +1,1 @@
+"""The journal (event log): written, read back and checked, and kept free of secrets."""

@@ -1,0 +1,124 @@
+"""Asking the model: a request goes out, what it says is shown while it comes, and its reply is journalled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from harness.events import MessageAdded, Notice, TextStreamed
+from harness.kernel.calls import Devices, Prepared, prepare
+from harness.kernel.checkpointing import begin_one, finished
+from harness.kernel.collaborators import Kernel, add
+from harness.messages import Call, Message, Text
+from harness.process.session import Session
+from harness.providers.base import ProviderError, Reply, Request, Restarted, TextDelta, ThinkingDelta
+from harness.providers.retry import stream_with_retry
+from harness.syscalls.arguments import bounded
+
+
+@dataclass(frozen=True)
+class Asked:
+    reply: Reply
+    ahead: Prepared | None
+    """Its only call, when that is announced already."""
+
+
+async def ask(kernel: Kernel, session: Session) -> Asked | None:
+    """The model's reply, journalled; None when the turn is cancelled."""
+    interrupt = kernel.devices.interrupt
+    if interrupt.cause is not None:
+        return None
+    said: list[str] = []
+    retries: list[Notice] = []
+    reply: Reply | None = None
+    begin_one(kernel.devices.checkpoints, session)
+    with interrupt.scope() as scope, session.budget.working():
+        reply = await _stream(kernel, _request(kernel, session), said, retries)
+    kept = await finished(kernel.devices.checkpoints)
+    if scope.cancelled or reply is None:
+        if said:
+            # What was said is kept, so that a later turn knows it.
+            spoken = Message(role="assistant", parts=(Text(text="".join(said)),))
+            await add(kernel, session, *kept, *retries, MessageAdded(message=spoken, stop="cancelled"))
+        elif kept:
+            await kernel.devices.recorder.record(*kept)
+        return None
+    cost = kernel.price(reply.usage)
+    session.budget.charge(reply.usage, cost)
+    message = bounded(reply.message)
+    lost = session.memory.observe(reply.usage)
+    ahead = _ahead(kernel.devices, session, message.calls)
+    await add(
+        kernel,
+        session,
+        *kept,
+        *retries,
+        *(Notice(level="warning", code="repaired", text=note) for note in reply.notes),
+        *([lost] if lost is not None else []),
+        MessageAdded(message=message, usage=reply.usage, stop=reply.stop, cost_usd=cost),
+        *([ahead.intent] if ahead is not None else []),
+    )
+    kernel.devices.recorder.emit(session.budget.changed())
+    return Asked(Reply(message, reply.usage, reply.stop), ahead)
+
+
+async def consult(kernel: Kernel, session: Session, request: Request) -> tuple[Reply, float | None] | None:
+    """A reply that is no part of the conversation, and its price; None when the turn is cancelled."""
+    interrupt = kernel.devices.interrupt
+    session.budget.check()
+    if interrupt.cause is not None:
+        return None
+    retries: list[Notice] = []
+    reply: Reply | None = None
+    try:
+        with interrupt.scope() as scope, session.budget.working():
+            reply = await _stream(kernel, request, [], retries, shown=False)
+    finally:
+        if retries:
+            await kernel.devices.recorder.record(*retries)
+    if scope.cancelled or reply is None:
+        return None
+    cost = kernel.price(reply.usage)
+    session.budget.charge(reply.usage, cost)
+    return reply, cost
+
+
+def _ahead(devices: Devices, session: Session, calls: Sequence[Call]) -> Prepared | None:
+    """A single call that may run at once: its intent goes to the disk together with the message."""
+    if len(calls) != 1 or devices.interrupt.cause is not None:
+        return None
+    prepared = prepare(calls[0], session, devices.policy)
+    runs = prepared.refusal is None and prepared.decision.action == "allow"
+    return prepared if runs else None
+
+
+def _request(kernel: Kernel, session: Session) -> Request:
+    messages = session.memory.assemble(session.messages)
+    return Request(kernel.system, messages, kernel.tools, replies=session.memory.replies)
+
+
+async def _stream(
+    kernel: Kernel, request: Request, said: list[str], retries: list[Notice], *, shown: bool = True
+) -> Reply:
+    """Show the reply while it comes; `said` and `retries` hold what there is of it at any moment."""
+
+    def on_retry(error: ProviderError, attempt: int, wait_s: float) -> None:
+        text = f"{error}; attempt {attempt} in {wait_s:.0f} s"
+        retries.append(Notice(level="warning", code="retry", text=text))
+        kernel.devices.recorder.emit(retries[-1])
+
+    async with aclosing(stream_with_retry(kernel.provider, request, on_retry)) as deltas:
+        async for delta in deltas:
+            if isinstance(delta, Reply):
+                return delta
+            if isinstance(delta, Restarted):
+                said.clear()
+                continue
+            if isinstance(delta, TextDelta):
+                said.append(delta.text)
+            if shown:
+                kernel.devices.recorder.emit(
+                    TextStreamed(text=delta.text, thinking=isinstance(delta, ThinkingDelta))
+                )
+    raise ProviderError("garbage", "the model's stream ended without a reply")

@@ -1,0 +1,1 @@
+"""The screen: what a person, or a program in their place, is shown of a session, and types."""
