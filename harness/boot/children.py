@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.approvals.petition import Petition, Reply
 from harness.approvals.service import Approvals
 from harness.boot.beginning import Beginning, begin
 from harness.boot.egress import outfit
+from harness.boot.parts import Start
 from harness.errors import HarnessError, JournalError
 from harness.events import (
     CallStarted,
@@ -46,14 +46,11 @@ from sandbox.egress import Gate
 from sandbox.errors import SandboxError
 from sandbox.workspace.quota import release, remove
 
-if TYPE_CHECKING:
-    from harness.boot.start import Start
-
 ENDING_S = 10.0
 """For a child to end in good order once its call is cancelled; then it is ended at once."""
 INTERRUPTED = "the harness ended while it ran"
 _NOT_TO_BE_HAD = (CheckpointError, SandboxError, HarnessError, OSError, ValueError)
-Live = Callable[[AsyncExitStack, "Start"], Awaitable[SessionEnded]]
+Live = Callable[[AsyncExitStack, Start], Awaitable[SessionEnded]]
 
 
 class Brood:

@@ -18,8 +18,9 @@ from harness.approvals.petition import Prompter
 from harness.approvals.remembered import Remembered
 from harness.boot.beginning import redactor
 from harness.boot.egress import outfit
+from harness.boot.live import live
 from harness.boot.machine import Machine, docker_machine
-from harness.boot.start import RunOptions, Start, live, price_of
+from harness.boot.parts import RunOptions, Start, price_of
 from harness.control.desk import Talk
 from harness.errors import UsageError
 from harness.events import Event, Notice, Resumed, SessionEnded

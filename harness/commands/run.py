@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 
 from harness.approvals.petition import Prompter
-from harness.boot.start import RunOptions
+from harness.boot.parts import RunOptions
 from harness.boot.start import run as boot
 from harness.commands.place import Place
 from harness.commands.say import say

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.boot.machine import Machine, Opened
+from harness.boot.parts import RunOptions
 from harness.boot.resume import ResumeOptions, resume
-from harness.boot.start import RunOptions, run
+from harness.boot.start import run
 from harness.events import CallOutcome, Event, MessageAdded
 from harness.journal.reading import read
 from harness.journal.record import FILE

@@ -9,7 +9,8 @@ import sys
 from contextlib import asynccontextmanager
 
 from harness.boot.machine import Opened
-from harness.boot.start import RunOptions, run
+from harness.boot.parts import RunOptions
+from harness.boot.start import run
 from harness.events import ApprovalAsked, WorkspaceCopied
 from harness.journal.reading import read
 from harness.process.interrupt import Interrupt

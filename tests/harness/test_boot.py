@@ -175,7 +175,7 @@ async def test_a_missing_engine_leaves_no_session_behind(started):
 
 async def test_a_cost_limit_needs_a_known_price(started, monkeypatch):
     started.says("Done.")
-    monkeypatch.setattr("harness.boot.start.cost_usd", lambda model, usage: None)
+    monkeypatch.setattr("harness.boot.parts.cost_usd", lambda model, usage: None)
     policy = load("strict").model_copy(update={"limits": Limits(cost_usd=1)})
     with pytest.raises(UsageError, match="price of scripted"):
         await started.run(policy=policy)
@@ -270,7 +270,7 @@ async def test_leaving_at_once_closes_the_sandbox_and_says_so_in_the_journal(sta
 
 async def test_a_fault_of_our_own_is_raised_and_recorded(started, monkeypatch):
     started.says("Done.")
-    monkeypatch.setattr("harness.boot.start.system_prompt", lambda policy: 1 / 0)
+    monkeypatch.setattr("harness.boot.live.system_prompt", lambda policy: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await started.run()
     assert "ZeroDivisionError" in started.journal[-1].reason

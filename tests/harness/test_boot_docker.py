@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from harness.boot.start import RunOptions, run
+from harness.boot.parts import RunOptions
+from harness.boot.start import run
 from harness.events import CallOutcome, SessionStarted
 from harness.journal.reading import read
 from harness.process.interrupt import Interrupt

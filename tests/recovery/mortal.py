@@ -15,8 +15,9 @@ from downloads import DIALLING, fetching, let_out, mortal_connect
 
 from harness.approvals.petition import Reply
 from harness.boot.machine import Opened
+from harness.boot.parts import RunOptions
 from harness.boot.resume import ResumeOptions, resume
-from harness.boot.start import RunOptions, run
+from harness.boot.start import run
 from harness.journal.reading import read
 from harness.journal.writer import Journal, _write_all
 from harness.process.interrupt import Interrupt

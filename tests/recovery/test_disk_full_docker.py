@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from small_disk import small_disk
 
-from harness.boot.start import RunOptions, run
+from harness.boot.parts import RunOptions
+from harness.boot.start import run
 from harness.events import CallOutcome, CallStarted, Notice
 from harness.exits import SANDBOX
 from harness.journal.reading import read, verify

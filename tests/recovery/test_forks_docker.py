@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from left import results, warm_home
 
+from harness.boot.parts import RunOptions
 from harness.boot.resume import ResumeOptions, resume
-from harness.boot.start import RunOptions, run
+from harness.boot.start import run
 from harness.commands.changes import diff
 from harness.commands.fork import fork
 from harness.journal.reading import verify

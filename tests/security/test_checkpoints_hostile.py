@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import policy_with
 
+from harness.boot.parts import RunOptions
 from harness.boot.resume import ResumeOptions, resume
-from harness.boot.start import RunOptions, run
+from harness.boot.start import run
 from harness.commands.rewind import rewind
 from harness.events import CallOutcome, Checkpointed, SessionEnded
 from harness.journal.reading import read, verify
