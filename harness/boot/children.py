@@ -22,10 +22,12 @@ from harness.boot.egress import outfit
 from harness.boot.parts import Start
 from harness.errors import HarnessError, JournalError
 from harness.events import (
+    CallOutcome,
     CallStarted,
     Checkpointed,
     ChildOf,
     ChildStarted,
+    EgressClosed,
     Event,
     Notice,
     SessionEnded,
@@ -35,6 +37,7 @@ from harness.kernel.checkpointing import Checkpointer
 from harness.process.children import Errand, Returned
 from harness.process.interrupt import Interrupt
 from harness.process.session import Child, Session
+from harness.process.traffic import Traffic
 from harness.providers.models import for_child
 from harness.recovery.opening import opened
 from harness.store import Store
@@ -169,13 +172,14 @@ class Brood:
             if exc.code == "missing" and directory.exists():
                 why = "the harness ended before it began"
             return Returned(child.session, "interrupted", why)
-        budget, ended = past.session.budget, past.ended
+        budget, traffic, ended = past.session.budget, past.traffic, past.ended
         try:
             waited_for = {one.call.id for one in past.open}
             for grandchild in past.session.children.values():
                 returned = await self.collect(grandchild)
                 if grandchild.call_id in waited_for:  # else it is counted in its call's outcome
                     budget.absorb(returned.turns, returned.usage, returned.cost_usd)
+                    traffic += returned.traffic
             if ended is None:
                 ended = SessionEnded(
                     status="killed", exit_code=130, reason=INTERRUPTED, turns=budget.turns,
@@ -190,7 +194,7 @@ class Brood:
         cut_short = ended.status == "killed"
         return Returned(
             child.session, "interrupted" if cut_short else ended.status, ended.reason,
-            _last_words(past.session), budget.turns, budget.usage, budget.cost_usd,
+            _last_words(past.session), budget.turns, budget.usage, budget.cost_usd, traffic,
             "what it did after its last checkpoint" if cut_short else "",
         )  # fmt: skip
 
@@ -212,6 +216,7 @@ class _Started:
         self._emit = errand.on_output
         self._unkept = ""
         self._steps = 0
+        self._traffic = Traffic()
 
     def watch(self, event: Event) -> None:
         match event:
@@ -219,6 +224,8 @@ class _Started:
                 self._steps += 1
                 if self._emit is not None:
                     self._emit(f"#{self._steps} {bounded(summary(event.call))}\n", self._steps)
+            case EgressClosed() | CallOutcome():
+                self._traffic = self._traffic.after(event)
             case Checkpointed():
                 self._unkept = ""
             case Notice(code="checkpoint"):
@@ -226,7 +233,7 @@ class _Started:
 
     def returned(self, session: Session, name: str, ended: SessionEnded | None) -> Returned:
         budget = session.budget
-        spent = (_last_words(session), budget.turns, budget.usage, budget.cost_usd)
+        spent = (_last_words(session), budget.turns, budget.usage, budget.cost_usd, self._traffic)
         if ended is None:
             unkept = "what it did after its last checkpoint, since it was ended at once"
             return Returned(name, "interrupted", "it was ended at once", *spent, unkept)

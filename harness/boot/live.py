@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -57,6 +57,8 @@ async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
     if start.past is not None:
         approvals.grants.restore(start.past.grants, start.past.granted)
         approvals.go_on_from(start.past.asked)
+        if gate is not None:
+            gate.account(**asdict(start.past.traffic), connections=start.past.connections)
     spec = SandboxSpec(
         policy=policy,
         image=start.image,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from harness.messages import JsonObject, Usage
 from harness.process.budget import Budget
 from harness.process.session import Child
+from harness.process.traffic import Traffic
 from policies.schema import Policy
 from sandbox.checkpoints.compare import Difference, differences
 from sandbox.checkpoints.errors import CheckpointError
@@ -46,12 +47,18 @@ class Returned:
     turns: int = 0
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = 0.0
+    traffic: Traffic = field(default_factory=Traffic)
     unkept: str = ""
     """Why its last changes are not among what can be merged; empty where they are."""
 
     @property
     def spent(self) -> JsonObject:
-        return {"turns": self.turns, "usage": self.usage.model_dump(), "cost_usd": self.cost_usd}
+        return {
+            "turns": self.turns,
+            "usage": self.usage.model_dump(),
+            "cost_usd": self.cost_usd,
+            **asdict(self.traffic),
+        }
 
 
 class Children(Protocol):

@@ -24,3 +24,6 @@ class Outlet(Protocol):
 
     def allow_bytes(self, egress_mb: int) -> None:
         """How much the whole session may send out, in place of what it was."""
+
+    def account(self, *, bytes_out: int, bytes_in: int) -> None:
+        """Count what the session moved without this gate."""

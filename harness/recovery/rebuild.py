@@ -35,6 +35,7 @@ from harness.messages import Call, JsonObject, Result, Usage
 from harness.process.budget import Budget, allowance
 from harness.process.inbox import Inbox
 from harness.process.session import FIRST_EXEC_ID, WORKSPACE, Child, Job, Made, PlanStep, Session
+from harness.process.traffic import Traffic
 from harness.prompt import system_prompt
 from harness.recovery.details import completed, plan, raised, spent_by, totals
 from harness.syscalls.table import tool_specs
@@ -71,6 +72,9 @@ class Rebuilt:
     granted: int
     asked: int
     """Grants and questions so far; their names are counted on."""
+    connections: int
+    """Through the gate so far; they are counted on."""
+    traffic: Traffic
     ref: str | None
     """The last sandbox; None when none was opened whole."""
     moved: bool
@@ -137,7 +141,8 @@ class Rebuilder:
         self._cost: float | None = 0.0
         self._elapsed_s, self._from, self._until = 0.0, "", ""
         self._grants: dict[str, Grant] = {}
-        self._granted = self._asked = 0
+        self._granted = self._asked = self._connections = 0
+        self._traffic = Traffic()
         self._ref: str | None = None
         self._moved_at = 0
         """Messages there were when the last sandbox was opened."""
@@ -196,6 +201,10 @@ class Rebuilder:
             case "rewound" if self._session is not None:
                 # What was spent, allowed and numbered since stays; what was said, planned and run does not.
                 self._go_back(self._session, self._marks[entry.to])
+            case "egress":
+                self._connections = max(self._connections, entry.connection)
+            case "egress_closed":
+                self._traffic = self._traffic.after(entry)
             case "approval_asked":
                 self._asked += 1
             case "grant":
@@ -213,6 +222,7 @@ class Rebuilder:
         """A fork: what was said and done before is another session's, what is spent from here on its own."""
         assert self._session is not None
         self._turns, self._usages, self._cost = 0, [], 0.0
+        self._traffic = Traffic()
         self._elapsed_s, self._from = 0.0, ts
         self._session.limits, self._session.given = None, 0
         self._session.budget = Budget(allowance(self._policy.limits))
@@ -245,6 +255,8 @@ class Rebuilder:
             grants=tuple(grant for grant in self._grants.values() if grant.scope != "always"),
             granted=self._granted,
             asked=self._asked,
+            connections=self._connections,
+            traffic=self._traffic,
             ref=self._ref,
             moved=moved,
             settled=dict(self._last.settled) if calls else {},
@@ -315,6 +327,7 @@ class Rebuilder:
             session.budget.allowed = allowance(session.limits)
         elif name == "spawn" and (spent := spent_by(details)) is not None:
             self._paid(*spent)
+            self._traffic = self._traffic.after(entry)
 
     def _ran(self, session: Session, entry: CallOutcome, intent: CallIntent | None, ts: str) -> None:
         details = entry.details

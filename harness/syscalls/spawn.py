@@ -7,7 +7,7 @@ nothing of that is taken over before `merge` is called.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import Field
@@ -72,6 +72,8 @@ async def interrupted(context: Context, arguments: Spawn) -> Outcome:
         return Outcome("not run: the harness ended before the child was started", "not_run")
     returned = await context.children.collect(child)
     context.session.budget.absorb(returned.turns, returned.usage, returned.cost_usd)
+    if context.outlet is not None:
+        context.outlet.account(**asdict(returned.traffic))
     outcome = await told(context, child, returned)
     text = "unknown: the harness ended while this ran; what the child did until then follows."
     return replace(outcome, content=f"{text}\n{outcome.content}", error="unknown")

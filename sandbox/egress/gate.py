@@ -118,6 +118,12 @@ class Gate:
         if self._inspection is not None:
             self._inspection.secrets.withhold(name)
 
+    def account(self, *, bytes_out: int, bytes_in: int, connections: int = 0) -> None:
+        """Count what the session moved without this gate: through one that ended with its harness."""
+        self._count += connections
+        self._traffic.bytes_out += bytes_out
+        self._traffic.bytes_in += bytes_in
+
     def allow_bytes(self, egress_mb: int) -> None:
         """The session may send this much in all, in place of the policy's `egress_mb`."""
         self._traffic.limits = self._traffic.limits.model_copy(update={"egress_mb": egress_mb})
