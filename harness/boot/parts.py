@@ -21,7 +21,7 @@ from harness.process.recorder import Recorder
 from harness.process.session import Session
 from harness.providers.base import Provider
 from harness.providers.prices import cost_usd
-from harness.recovery.rebuild import Rebuilt
+from harness.recovery.rebuilt import Rebuilt
 from policies.schema import Policy
 
 

@@ -30,7 +30,7 @@ from harness.process.interrupt import Interrupt
 from harness.process.recorder import Recorder
 from harness.providers.models import open_provider, settled
 from harness.recovery.opening import opened
-from harness.recovery.rebuild import Rebuilt
+from harness.recovery.rebuilt import Rebuilt
 from harness.recovery.takeup import finished
 from harness.store import Store, home, keep_apart
 from sandbox.checkpoints.rewind import unfinished

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.journal.writer import Journal
-from harness.recovery.rebuild import Rebuilder, Rebuilt
+from harness.recovery.rebuild import Rebuilder
+from harness.recovery.rebuilt import Rebuilt
 
 
 def opened(directory: Path) -> tuple[Journal, Rebuilt]:

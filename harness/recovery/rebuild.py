@@ -10,19 +10,16 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from harness.approvals.grants import Grant
-from harness.approvals.petition import binding_of
 from harness.errors import JournalError
 from harness.events import (
     CallIntent,
     CallOutcome,
     FileAhead,
-    GrantChanged,
     MessageAdded,
     SessionEnded,
     SessionStarted,
@@ -37,64 +34,12 @@ from harness.process.inbox import Inbox
 from harness.process.session import FIRST_EXEC_ID, WORKSPACE, Child, Job, Made, PlanStep, Session
 from harness.process.traffic import Traffic
 from harness.prompt import system_prompt
+from harness.recovery.answers import Answers
 from harness.recovery.details import completed, plan, raised, spent_by, totals
+from harness.recovery.rebuilt import Open, Rebuilt
 from harness.syscalls.table import tool_specs
 from harness.words import summary
 from policies.schema import Policy
-
-
-@dataclass(frozen=True)
-class Open:
-    """A call of the last message that has no result yet."""
-
-    call: Call
-    intent: CallIntent | None
-    """Without one nothing of it has happened."""
-    ahead: FileAhead | None = None
-    """Without one it has changed no file by itself."""
-    found: str | None = None
-    """What the next call found that file to hold (SHA-256); None when nobody has looked since."""
-    elsewhere: bool = False
-    """It was announced in another sandbox than the last one, and that is gone."""
-
-
-@dataclass(frozen=True)
-class Rebuilt:
-    """A session as its journal tells it."""
-
-    started: SessionStarted
-    policy: Policy
-    model: str
-    """The one that it asked last."""
-    session: Session
-    grants: tuple[Grant, ...]
-    """Those that stood, except the ones that are kept for good elsewhere."""
-    granted: int
-    asked: int
-    """Grants and questions so far; their names are counted on."""
-    connections: int
-    """Through the gate so far; they are counted on."""
-    traffic: Traffic
-    ref: str | None
-    """The last sandbox; None when none was opened whole."""
-    moved: bool
-    """That was opened in place of another, and the model has heard nothing since."""
-    settled: Mapping[str, Result]
-    """Of the last message's calls, by call id."""
-    open: tuple[Open, ...]
-    stop: str | None
-    """Why the model's last message ended."""
-    rested: bool
-    """Its last turn was over, and only what the user says begins another."""
-    ended: SessionEnded | None
-    """Its last entry, if that is an end."""
-    checkpoints: Set[int] = frozenset()
-    """Numbers of all that it tells of."""
-
-    @property
-    def planted(self) -> bool:
-        """A fork in which nothing ran yet: its workspace is promised, or made, and no sandbox has had it."""
-        return self.started.forked is not None and self.ref is None
 
 
 @dataclass(frozen=True)
@@ -140,8 +85,8 @@ class Rebuilder:
         self._usages: list[Usage] = []
         self._cost: float | None = 0.0
         self._elapsed_s, self._from, self._until = 0.0, "", ""
-        self._grants: dict[str, Grant] = {}
-        self._granted = self._asked = self._connections = 0
+        self._answers = Answers()
+        self._connections = 0
         self._traffic = Traffic()
         self._ref: str | None = None
         self._moved_at = 0
@@ -205,10 +150,8 @@ class Rebuilder:
                 self._connections = max(self._connections, entry.connection)
             case "egress_closed":
                 self._traffic = self._traffic.after(entry)
-            case "approval_asked":
-                self._asked += 1
-            case "grant":
-                self._grant(entry)
+            case "approval_asked" | "grant":
+                self._answers.feed(entry)
             case "child_started" if self._session is not None:
                 child = Child(entry.name, entry.session, entry.call_id, entry.mergeable)
                 self._session.children[entry.name] = child
@@ -252,9 +195,9 @@ class Rebuilder:
             policy=self._policy,
             model=self._conversation.model,
             session=session,
-            grants=tuple(grant for grant in self._grants.values() if grant.scope != "always"),
-            granted=self._granted,
-            asked=self._asked,
+            grants=self._answers.standing,
+            granted=self._answers.given,
+            asked=self._answers.asked,
             connections=self._connections,
             traffic=self._traffic,
             ref=self._ref,
@@ -349,19 +292,6 @@ class Rebuilder:
             job.started = time.monotonic() - max(0.0, time.time() - datetime.fromisoformat(ts).timestamp())
             if not running:
                 job.done = completed(details)
-
-    def _grant(self, entry: GrantChanged) -> None:
-        if entry.change != "given":
-            self._grants.pop(entry.grant, None)
-            return
-        self._granted += 1
-        # Redacted, it is bound to something else: then it is not given again, and the user is asked.
-        if entry.petition is None or entry.bound is None:
-            return
-        if binding_of(entry.petition, entry.bound) == entry.binding:
-            self._grants[entry.grant] = Grant(
-                entry.grant, entry.petition, entry.what, entry.bound, entry.scope, entry.until
-            )
 
     def _loops(self, session: Session) -> None:
         """As many of the last steps as the detector remembers."""

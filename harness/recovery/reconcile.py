@@ -19,7 +19,7 @@ from harness.kernel.calls import Devices, Prepared, carry_out, refused
 from harness.kernel.scheduler import Work, run_together
 from harness.messages import Result
 from harness.process.session import Session
-from harness.recovery.rebuild import Open
+from harness.recovery.rebuilt import Open
 from harness.syscalls.arguments import fetch
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
 from harness.syscalls.bash import Bash, rejoin

@@ -10,7 +10,7 @@ from harness.events import TakenUp
 from harness.kernel.loop import Kernel, last_words, resume_turn
 from harness.kernel.turns import Stand
 from harness.messages import Message, Result
-from harness.recovery.rebuild import Rebuilt
+from harness.recovery.rebuilt import Rebuilt
 from harness.recovery.reconcile import look, reconcile
 
 NEW_BOX = (

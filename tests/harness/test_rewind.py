@@ -32,7 +32,8 @@ from harness.memory.rebuild import Rebuild
 from harness.messages import Call, Message, Result, Text, user
 from harness.process.session import FIRST_EXEC_ID, Session
 from harness.recovery.forking import history
-from harness.recovery.rebuild import Rebuilder, Rebuilt
+from harness.recovery.rebuild import Rebuilder
+from harness.recovery.rebuilt import Rebuilt
 from harness.store import Store
 from harness.syscalls.base import Refused
 from harness.syscalls.job import JobArguments, job

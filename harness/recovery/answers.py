@@ -1,0 +1,42 @@
+"""The answers of a session (grants), folded from its journal: those that stand, and how many there were."""
+
+from __future__ import annotations
+
+from harness.approvals.grants import Grant
+from harness.approvals.petition import binding_of
+from harness.events import Entry, GrantChanged
+
+
+class Answers:
+    """Feed it the entries that concern it, in their order."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        """Questions so far."""
+        self.given = 0
+        """Grants so far, also those that stand no longer."""
+        self._grants: dict[str, Grant] = {}
+
+    @property
+    def standing(self) -> tuple[Grant, ...]:
+        """All but those that are kept for good elsewhere."""
+        return tuple(grant for grant in self._grants.values() if grant.scope != "always")
+
+    def feed(self, entry: Entry) -> None:
+        match entry.kind:
+            case "approval_asked":
+                self.asked += 1
+            case "grant" if entry.change == "given":
+                self.given += 1
+                self._given(entry)
+            case "grant":
+                self._grants.pop(entry.grant, None)
+
+    def _given(self, entry: GrantChanged) -> None:
+        # Redacted, it is bound to something else: then it is not given again, and the user is asked.
+        if entry.petition is None or entry.bound is None:
+            return
+        if binding_of(entry.petition, entry.bound) == entry.binding:
+            self._grants[entry.grant] = Grant(
+                entry.grant, entry.petition, entry.what, entry.bound, entry.scope, entry.until
+            )
