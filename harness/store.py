@@ -1,7 +1,4 @@
-"""Where sessions live on the host: one private directory each, outside every workspace.
-
-`Store.list` reads the first and the last line of each journal, so it stays quick with long ones.
-"""
+"""Where sessions live on the host: one private directory each, outside every workspace."""
 
 from __future__ import annotations
 
@@ -14,23 +11,19 @@ import shutil
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Literal
 
 from platformdirs import user_state_dir
 
 from harness.errors import HarnessError, JournalError, UsageError
-from harness.events import SessionEnded, SessionStarted
-from harness.journal.lock import exclusive, locked
+from harness.events import SessionStarted
+from harness.journal.lock import exclusive
 from harness.journal.reading import regular
-from harness.journal.record import FILE, MAX_LINE, BadLine, Record, decode
+from harness.journal.record import FILE, BadLine
 from harness.journal.reserve import FILE as RESERVE
-from harness.left import noted
-from harness.process.inbox import Inbox
+from harness.rows import SessionRow, first_record, row_of
 from sandbox import owner
-from sandbox.workspace.quota import storage_of
 
 SESSION_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}", re.ASCII)
 """UTC date and time, then a random part: `20261122-143005-8f3a2c`. Sorts by age; safe in any name."""
@@ -38,41 +31,6 @@ _PREFIX = re.compile(r"^[0-9a-f-]{1,22}$")
 _REMOVING = ".removing-"
 NEVER_BEGAN_S = 60.0
 """Longer than it takes from a session's directory to the first entry of its journal."""
-# How every line of an assistant's message begins, after the members that differ.
-_TURN = b'"entry":{"kind":"message","message":{"role":"assistant"'
-_READ = b'"entry":{"kind":"message","message":{"role":"user"'
-_PROMPTS = tuple(
-    b'"entry":{"kind":"' + kind + b'"' for kind in (b"prompt_queued", b"prompt_dropped", b"rewound")
-)
-
-Status = Literal["running", "ended", "interrupted", "forked", "empty", "damaged"]
-
-
-@dataclass(frozen=True)
-class SessionRow:
-    """What `ps` shows of a session. Strings in it come from the journal and are not safe to print."""
-
-    id: str
-    directory: Path
-    status: Status
-    """`interrupted`: not running, and nobody wrote its end; `forked`: all there is was another session's;
-    `empty`: nothing was journalled yet."""
-    ended: str = ""
-    """The status of its end: done, failed, budget, …"""
-    task: str = ""
-    """First line."""
-    model: str = ""
-    started: str = ""
-    """RFC 3339, UTC."""
-    turns: int = 0
-    changes: int | None = None
-    """What is left to review of the workspace's; None before the end."""
-    note: str = ""
-    """Why it is damaged."""
-    parent: str = ""
-    """The session that started it, of a child."""
-    waiting: int = 0
-    """Prompts that the model has not read."""
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -159,35 +117,7 @@ class Store:
     def list(self) -> list[SessionRow]:
         """All sessions, oldest first."""
         names = sorted(self.ids(), key=lambda name: self._order(name)[1:])
-        return [self.row(self.sessions / name) for name in names]
-
-    def row(self, directory: Path) -> SessionRow:
-        """What is known of one session."""
-        running = locked(directory)
-        status: Status
-        try:
-            with regular(directory / FILE) as journal:
-                first, last = _first(journal), _last(journal)
-                ended = isinstance(last and last.entry, SessionEnded)
-                turns, waiting = (0, 0) if ended else _so_far(journal)
-        except FileNotFoundError:
-            first, last, turns, waiting = None, None, 0, 0
-        except (OSError, BadLine, JournalError) as exc:
-            status = "running" if running else "damaged"
-            return SessionRow(directory.name, directory, status, note=str(exc))
-        if first is None:
-            return SessionRow(directory.name, directory, "running" if running else "empty")
-        task, model, parent = "", "", ""
-        if isinstance(first.entry, SessionStarted):
-            task, model = first.entry.task.strip().split("\n", 1)[0], first.entry.model
-            parent = "" if first.entry.parent is None else first.entry.parent.session
-        if last is not None and isinstance(last.entry, SessionEnded):
-            end = last.entry
-            known = (end.status, task, model, first.ts, end.turns, _left(directory, end.changes))
-            return SessionRow(directory.name, directory, "ended", *known, parent=parent, waiting=end.waiting)
-        status = "running" if running else "forked" if _only_forked(first, last) else "interrupted"
-        known_so_far = ("", task, model, first.ts, turns)
-        return SessionRow(directory.name, directory, status, *known_so_far, parent=parent, waiting=waiting)
+        return [row_of(self.sessions / name) for name in names]
 
     def remove(self, directory: Path, *, deleted: bool = True) -> None:
         """Delete a session and its files, or leave that to `sweep`. UsageError while it runs, or for a path
@@ -217,7 +147,8 @@ class Store:
                 (row.directory / RESERVE).unlink(missing_ok=True)
             if row.status == "empty" and not owner.in_use(row.directory):
                 with contextlib.suppress(FileNotFoundError, UsageError):
-                    if time.time() - row.directory.stat().st_mtime >= never_began_s:
+                    # One that was made in the future was made before the clock was set back.
+                    if abs(time.time() - row.directory.stat().st_mtime) >= never_began_s:
                         self.remove(row.directory, deleted=False)
         left = [path for path in self.sessions.iterdir() if path.name.startswith(_REMOVING)]
         for path in left:
@@ -231,7 +162,7 @@ class Store:
         own, began = True, "~"
         try:
             with regular(self.sessions / name / FILE) as journal:
-                first = _first(journal)
+                first = first_record(journal)
         except FileNotFoundError:
             first = None
         except (OSError, BadLine, JournalError):
@@ -243,66 +174,6 @@ class Store:
             began = first.ts
             own = not isinstance(first.entry, SessionStarted) or first.entry.parent is None
         return own, name[:15], began
-
-
-def _first(journal: BinaryIO) -> Record | None:
-    journal.seek(0)
-    line = journal.readline(MAX_LINE + 1)
-    return decode(line, None) if line.endswith(b"\n") else None
-
-
-def _last(journal: BinaryIO) -> Record | None:
-    """The record of the last whole line: a torn tail after it does not count."""
-    end = journal.seek(0, os.SEEK_END)
-    tail, start = b"", end
-    while start > 0 and end - start <= MAX_LINE:
-        start = max(0, start - max(1 << 16, end - start))
-        journal.seek(start)
-        tail = journal.read(end - start)
-        lines = tail[: tail.rfind(b"\n") + 1].splitlines(keepends=True)
-        # The first piece may be the rest of a longer line.
-        whole = lines if start == 0 else lines[1:]
-        if whole:
-            return _unless_torn(whole)
-    return None
-
-
-def _unless_torn(lines: list[bytes]) -> Record | None:
-    try:
-        return decode(lines[-1], None)
-    except BadLine as exc:
-        if exc.unparsable and len(lines) > 1:
-            return decode(lines[-2], None)
-        raise
-
-
-def _left(directory: Path, changes: int) -> int:
-    """Of this many at the end: none once they were dropped, or were a child's, whose copy is removed."""
-    try:
-        storage_of(directory)
-    except FileNotFoundError:
-        return 0
-    since = noted(directory)
-    return changes if since is None else since
-
-
-def _only_forked(first: Record, last: Record | None) -> bool:
-    """Whether nothing was written since the session was made from another one."""
-    forked = first.entry.forked if isinstance(first.entry, SessionStarted) else None
-    return forked is not None and last is not None and last.seq == 1 + forked.entries
-
-
-def _so_far(journal: BinaryIO) -> tuple[int, int]:
-    """The model's replies, and the prompts that it has not read. Only lines about those are taken apart."""
-    turns, inbox = 0, Inbox()
-    journal.seek(0)
-    for line in journal:
-        head = line[:400]
-        turns += _TURN in head
-        if any(kind in head for kind in _PROMPTS) or (len(inbox) and _READ in head):
-            with contextlib.suppress(BadLine):
-                inbox.feed(decode(line, None).entry)
-    return turns, len(inbox)
 
 
 def _refuse_shared(home: Path) -> None:

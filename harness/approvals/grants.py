@@ -33,6 +33,8 @@ class Grant:
     """Seconds since the epoch, for `minutes`."""
     ends: float | None = None
     """The same on the clock that nobody sets: this one decides."""
+    given: float = 0.0
+    """Seconds since the epoch, where a journal tells of it."""
 
     @property
     def binding(self) -> str:
@@ -89,13 +91,18 @@ class Grants:
         return grant
 
     def restore(self, grants: Iterable[Grant], given: int) -> None:
-        """Let stand again what stood when the session was left; `given` is how many it ever gave."""
+        """Let stand again what stood when the session was left; `given` is how many it ever gave.
+
+        One for minutes does not where the clock says that it is yet to be given: nobody knows what is left.
+        """
         self._given = given
+        now = time.time()
         for grant in grants:
-            lasts_s = None if grant.until is None else grant.until - time.time()
-            if lasts_s is None or lasts_s > 0:
-                ends = None if lasts_s is None else self._clock() + lasts_s
-                self._stand(replace(grant, ends=ends), lasts_s)
+            if grant.until is None:
+                self._stand(grant, None)
+            elif grant.given <= now < grant.until:
+                lasts_s = grant.until - now
+                self._stand(replace(grant, ends=self._clock() + lasts_s), lasts_s)
 
     def _stand(self, grant: Grant, lasts_s: float | None) -> None:
         self._live[grant.name] = grant

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from harness.commands.say import say
+from harness.rows import row_of
 from harness.store import Store, home
 from sandbox.engine import Engine
 from sandbox.reaper import Reaped, reap
@@ -29,7 +30,7 @@ async def _reap(store: Store) -> list[Reaped]:
         """Whether somebody may go on with a session in its container: nobody wrote its end, and it is no
         child, which ends with its parent.
         """
-        row = store.row(state)
+        row = row_of(state)
         return row.status == "interrupted" and not row.parent
 
     engine = await Engine.connect()

@@ -14,6 +14,7 @@ from harness.events import ChildStarted
 from harness.journal.lock import LOCK, locked
 from harness.journal.reading import read
 from harness.journal.record import FILE
+from harness.rows import row_of
 from harness.store import Store, home
 from sandbox.engine import Engine
 from sandbox.reaper import reap
@@ -27,7 +28,7 @@ LOOK_S = 0.05
 def kill(reference: str) -> int:
     store = Store(home())
     directory = store.session(reference)
-    if parent := store.row(directory).parent:
+    if parent := row_of(directory).parent:
         raise UsageError(f"session {directory.name} is a child of {parent}, and ends with it: kill that one")
     return asyncio.run(_kill(directory))
 

@@ -15,7 +15,8 @@ from harness.commands import chat
 from harness.commands.run import TASK_BYTES, Watch, attended
 from harness.errors import UsageError
 from harness.events import SessionEnded
-from harness.store import SessionRow, Store, home
+from harness.rows import SessionRow, row_of
+from harness.store import Store, home
 
 
 def resume(reference: str, message: str, model: str, *, base_url: str | None, json: bool) -> int:
@@ -25,7 +26,7 @@ def resume(reference: str, message: str, model: str, *, base_url: str | None, js
     store = Store(home())
     directory = store.session(reference)
     session = directory.name
-    if not text and not json and sys.stdin.isatty() and sys.stdout.isatty() and is_chat(store.row(directory)):
+    if not text and not json and sys.stdin.isatty() and sys.stdout.isatty() and is_chat(row_of(directory)):
         return chat.resume(session, model, new=False, base_url=base_url, json=False)
 
     async def start(watch: Watch, prompter: Prompter | None) -> SessionEnded:

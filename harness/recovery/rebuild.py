@@ -102,7 +102,8 @@ class Rebuilder:
 
     def feed(self, record: Record) -> None:
         entry = record.entry
-        if entry.kind == "resumed":
+        if entry.kind == "resumed" or record.ts < self._until:
+            # What passed until here counts; that nobody ran it, or that its clock was set back, does not.
             self._elapsed_s += _seconds(self._from, self._until)
             self._from = record.ts
         self._until = record.ts
@@ -151,7 +152,7 @@ class Rebuilder:
             case "egress_closed":
                 self._traffic = self._traffic.after(entry)
             case "approval_asked" | "grant":
-                self._answers.feed(entry)
+                self._answers.feed(record)
             case "child_started" if self._session is not None:
                 child = Child(entry.name, entry.session, entry.call_id, entry.mergeable)
                 self._session.children[entry.name] = child

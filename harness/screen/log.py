@@ -11,8 +11,8 @@ from harness.events import CallIntent, CallOutcome, MessageAdded
 from harness.journal.reading import Verdict
 from harness.journal.record import Record
 from harness.messages import Result, Text, Thinking
+from harness.rows import SessionRow
 from harness.screen.lines import lines
-from harness.store import SessionRow
 from harness.visible import visible
 from harness.words import bounded, duration
 

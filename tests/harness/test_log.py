@@ -15,8 +15,8 @@ from harness.events import CallIntent, CallOutcome, Entry, MessageAdded, Notice,
 from harness.journal.reading import Verdict
 from harness.journal.record import Record
 from harness.messages import Call, Message, Result, Text, Thinking, Usage, user
+from harness.rows import SessionRow
 from harness.screen.log import PS_HEADER, find, log_lines, ps_rows, show_lines, verdict_lines
-from harness.store import SessionRow
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.events import SessionEnded
 from harness.journal.writer import Journal
 from harness.messages import Usage
-from harness.store import Store
+from harness.rows import row_of
 from sandbox import workspace
 
 ROOT = Path(__file__).parents[2]
@@ -205,7 +205,7 @@ async def ends(directory: Path, *entries) -> int:
 
 async def test_the_list_of_sessions_counts_what_is_left_to_review(session, capsys):
     def left() -> int | None:
-        return Store(session.parent.parent).row(session).changes
+        return row_of(session).changes
 
     found = await ends(session, first_entry(session.name))
     assert left() == found > 5
@@ -229,7 +229,7 @@ async def test_what_is_noted_of_the_review_may_be_damaged_without_harm(session):
     found = await ends(session, first_entry(session.name))
     for content in (b"", b"[]", b"{}", b'{"journal_bytes": 1, "changes": 0}', b"\xff"):
         (session / "left.json").write_bytes(content)
-        assert Store(session.parent.parent).row(session).changes == found
+        assert row_of(session).changes == found
 
 
 def test_dropping_twice_says_that_there_is_nothing_the_second_time(session, capsys):

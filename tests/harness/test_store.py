@@ -17,6 +17,7 @@ from harness.journal.lock import LOCK
 from harness.journal.record import FILE
 from harness.journal.writer import Journal
 from harness.messages import Message, Text, Usage, user
+from harness.rows import row_of
 from harness.store import SESSION_ID, Store, home
 from sandbox import owner
 
@@ -162,11 +163,11 @@ async def test_prompts_that_wait_are_counted_while_it_is_open_and_after_its_end(
     read = MessageAdded(message=user("said"), prompt="q1")
     dropped = PromptDropped(prompt="q2", by="me")
     open_one = await session_with(store, *said, read, dropped)
-    assert store.row(open_one).waiting == 1
+    assert row_of(open_one).waiting == 1
     over = await session_with(store, *said, ended().model_copy(update={"waiting": 3}))
-    assert store.row(over).waiting == 3
+    assert row_of(over).waiting == 3
     quiet = await session_with(store, MessageAdded(message=user(PROMPT_TEXT)), reply())
-    assert store.row(quiet).waiting == 0
+    assert row_of(quiet).waiting == 0
 
 
 async def test_a_torn_tail_hides_neither_the_session_nor_its_end(store):
@@ -174,7 +175,7 @@ async def test_a_torn_tail_hides_neither_the_session_nor_its_end(store):
     for tail in (b'{"v":1,"se', b'{"v":1,\n'):
         intact = (directory / "journal.jsonl").read_bytes()
         (directory / "journal.jsonl").write_bytes(intact + tail)
-        assert store.row(directory).status == "ended"
+        assert row_of(directory).status == "ended"
         (directory / "journal.jsonl").write_bytes(intact)
 
 
