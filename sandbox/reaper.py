@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -25,7 +24,7 @@ from sandbox.record import RECORD, Record
 from sandbox.workspace.quota import mounted_sessions, release
 
 FOUND = "orphan"
-"""In a session's directory: since when it is known that no harness is there."""
+"""In a session's directory: whose harness is known to be gone, and since when."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,10 @@ def _leased(state: Path) -> bool:
     """Whether an orphan's time is not over yet, counted from when it was first found to be one."""
     try:
         orphan_s = Record.load(state).policy.limits.orphan_s
-        found = state / FOUND
-        if not found.exists():
-            found.touch(mode=0o600)
-        elif found.stat().st_mtime < (state / owner.FILE).stat().st_mtime:
-            os.utime(found)  # Of an earlier harness: the session was taken up since.
+        found, whose = state / FOUND, (state / owner.FILE).read_text()
+        # Begun anew where the session was taken up since, or the clock was set back.
+        if not found.exists() or found.read_text() != whose or found.stat().st_mtime > time.time():
+            found.write_text(whose)
         return time.time() - found.stat().st_mtime < orphan_s
     except (OSError, ValueError, TypeError, KeyError):
         return False
