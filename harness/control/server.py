@@ -167,6 +167,7 @@ class _Control:
         self._box = box
         self._desk = desk
         self._peers: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -179,11 +180,17 @@ class _Control:
             await self._converse(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, JournalError, PolicyError):
             pass  # The peer has gone, or says nothing, or the session is about to end for its own reasons.
+        except asyncio.CancelledError:
+            # By `close`, which waits for it. Python before 3.12 tells a cancelled handler as an error, with a
+            # traceback, on the user's terminal.
+            if not self._closing:
+                raise
         finally:
             self._peers.discard(task)
             writer.close()
 
     async def close(self) -> None:
+        self._closing = True
         for peer in list(self._peers):
             peer.cancel()
         if self._peers:

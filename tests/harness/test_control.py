@@ -243,6 +243,22 @@ async def test_a_port_inside_is_reached_from_here_and_closes_cleanly(started):
     await asyncio.gather(session, inside, return_exceptions=True)
 
 
+async def test_a_terminal_that_still_waits_at_the_end_of_a_session_is_let_go_without_a_word(started):
+    faults = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    started.says(calls(bash("touch marker")), "Done.")
+    session = asyncio.create_task(started.run(policy=asking()))
+    directory = await asked(started)
+    async with line_to(directory) as waiting:
+        waiting.writer.write(b'{"op": "wait"}\n')
+        async with line_to(directory) as line:
+            await line.ask(op="answer", approval="a1", granted=True)
+        assert (await finished(session)).status == "done"
+        assert await waiting.reader.read() == b""
+    await asyncio.sleep(0)
+    assert faults == []
+
+
 OTHER_USER = """
 import os, socket, sys
 os.setgroups([])
