@@ -117,6 +117,9 @@ async def _compact(
         summary = found or earlier
     text = head(memory, messages, at, summary, room(memory, limit) >> squeeze)
     guessed = sum(tokens_of(part) for part in user(text).parts) + at.tail_tokens
+    after = memory.calibration.tokens(memory.fixed + guessed)
+    if at.through == at.begin and after >= before:
+        return True  # A head made anew that is no smaller: done each time, it would only lose the cache.
     entry = Compacted(
         through=at.through,
         pages=at.pages,
@@ -125,7 +128,7 @@ async def _compact(
         fallback=answers.why,
         head=text,
         tokens_before=before,
-        tokens_after=memory.calibration.tokens(memory.fixed + guessed),
+        tokens_after=after,
         replies=answers.replies,
         usage=answers.usage,
         cost_usd=answers.cost_usd,
