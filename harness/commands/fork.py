@@ -66,6 +66,8 @@ def _new(store: Store) -> Iterator[Path]:
 
 def _share(source: Path, directory: Path, past: History, policy: Policy) -> None:
     """The checkpoints that the history tells of, and the workspace as it was at the last of them."""
+    with Checkpoints(source) as held:
+        held.load(past.checkpoint.number)
     link(source, directory, past.numbers)
     with Checkpoints(directory) as checkpoints:
         target = checkpoints.load(past.checkpoint.number)

@@ -117,6 +117,14 @@ def test_what_is_reviewed_is_what_differs_from_the_users_directory(source, forke
     assert (project / "deep" / "b.txt").exists()
 
 
+def test_one_that_was_collected_is_refused_with_those_that_the_source_has(source, forked):
+    (source.directory / "checkpoints" / "000001.checkpoint").unlink()
+    before = Store(source.directory.parents[1]).ids()
+    with pytest.raises(UsageError, match=r"no checkpoint 1; .* 0, 2, 3$"):
+        fork(source.directory.name, 1)
+    assert Store(source.directory.parents[1]).ids() == before
+
+
 def test_at_the_start_there_is_nothing_to_review(forked, capsys):
     one = forked(0)
     diff(one.directory.name, None)
