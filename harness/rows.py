@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from harness.errors import JournalError
-from harness.events import SessionEnded, SessionStarted
+from harness.events import Rewound, SessionEnded, SessionStarted
 from harness.journal.lock import locked
 from harness.journal.reading import regular
 from harness.journal.record import FILE, MAX_LINE, BadLine, Record, decode
@@ -26,7 +26,7 @@ _PROMPTS = tuple(
     b'"entry":{"kind":"' + kind + b'"' for kind in (b"prompt_queued", b"prompt_dropped", b"rewound")
 )
 
-Status = Literal["running", "ended", "interrupted", "forked", "empty", "damaged"]
+Status = Literal["running", "ended", "interrupted", "rewound", "forked", "empty", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class SessionRow:
     id: str
     directory: Path
     status: Status
-    """`interrupted`: not running, and nobody wrote its end; `forked`: all there is was another session's;
-    `empty`: nothing was journalled yet."""
+    """`interrupted`: not running, and nobody wrote its end; `rewound`: taken back, and not gone on with
+    since; `forked`: all there is was another session's; `empty`: nothing was journalled yet."""
     ended: str = ""
     """The status of its end: done, failed, budget, …"""
     task: str = ""
@@ -80,9 +80,16 @@ def row_of(directory: Path) -> SessionRow:
         end = last.entry
         known = (end.status, task, model, first.ts, end.turns, _left(directory, end.changes))
         return SessionRow(directory.name, directory, "ended", *known, parent=parent, waiting=end.waiting)
-    status = "running" if running else "forked" if _only_forked(first, last) else "interrupted"
+    status = "running" if running else _left_as(first, last)
     known_so_far = ("", task, model, first.ts, turns)
     return SessionRow(directory.name, directory, status, *known_so_far, parent=parent, waiting=waiting)
+
+
+def _left_as(first: Record, last: Record | None) -> Status:
+    """What nobody runs, and nobody wrote the end of."""
+    if last is not None and isinstance(last.entry, Rewound):
+        return "rewound"
+    return "forked" if _only_forked(first, last) else "interrupted"
 
 
 def first_record(journal: BinaryIO) -> Record | None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
-import textwrap
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import asdict, dataclass
-from shutil import get_terminal_size
 from typing import Literal, cast
 
-from harness.commands.say import say
+from harness.commands.say import say, wrapped
 from harness.errors import UsageError
 from harness.words import counted
 from policies import Policy, load
@@ -20,7 +18,6 @@ from sandbox.engine import Engine
 from sandbox.protocol import SandboxSpec
 
 MARKS = {"held": "held", "breached": "BREACHED", "failed": "FAILED", "not applicable": "-"}
-NARROW, WIDE = 40, 100
 BREACHED = 1
 
 
@@ -85,12 +82,7 @@ async def _told(name: str, results: AsyncIterator[Result], *, json: bool, lines:
 def _line(result: Result) -> None:
     say(f"{result.id}  {MARKS[result.outcome]:8}  {result.title}")
     for evidence in result.evidence:
-        for line in textwrap.wrap(evidence, _width() - 15):
-            say(f"{'':15}{line}")
-
-
-def _width() -> int:
-    return min(max(get_terminal_size().columns, NARROW), WIDE)
+        wrapped(evidence, " " * 15)
 
 
 def _elsewhere(results: Sequence[Result]) -> None:
@@ -101,8 +93,7 @@ def _elsewhere(results: Sequence[Result]) -> None:
             reasons.setdefault(one.evidence[0], []).append(one.id)
     say()
     for reason, ids in reasons.items():
-        for line in textwrap.wrap(f"{' '.join(ids)}: {reason}", _width(), subsequent_indent="    "):
-            say(line)
+        wrapped(f"{' '.join(ids)}: {reason}", "    ", first="")
 
 
 def _beside(name: str, ours: Sequence[Result], plain: Sequence[Result]) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
-import textwrap
 from dataclasses import asdict
 
-from harness.commands.say import say
+from harness.commands.say import say, wrapped
 from harness.exits import SANDBOX
 from sandbox.doctor import Finding, examine
 from sandbox.engine import Engine
 from sandbox.errors import EngineMissing
 
 MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
-WIDTH = 100
 
 
 def doctor(*, json: bool) -> int:
@@ -24,8 +22,7 @@ def doctor(*, json: bool) -> int:
             print(jsonlib.dumps(asdict(one)))
             continue
         say(f"{MARKS[one.status]} {one.name}: {one.value}")
-        for line in textwrap.wrap(one.meaning, WIDTH - 8):
-            say(f"       {line}")
+        wrapped(one.meaning, " " * 7)
     return SANDBOX if any(one.status == "fail" for one in findings) else 0
 
 

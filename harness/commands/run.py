@@ -24,6 +24,8 @@ from harness.screen.jsonl import JsonView
 
 TASK_BYTES = 1 << 20
 """Longest task read from standard input."""
+CUT_SHORT = ("provider", "sandbox", "journal", "interrupted")
+"""Ends after which `resume` goes on without being told what to do."""
 MODEL = "USERMODE_MODEL"
 """The variable that names the model where the command line does not."""
 
@@ -69,7 +71,10 @@ def attended(
                 )
             )
     watch = Watch(view, Interrupt(), quiet=json)
-    return shown(start(watch, prompter), watch, view, (watch.stop_turn,), json)
+    code = shown(start(watch, prompter), watch, view, (watch.stop_turn,), json)
+    if not json and watch.ended in CUT_SHORT:
+        say(f"go on with it: usermode resume {watch.session}")
+    return code
 
 
 def shown(
@@ -114,6 +119,8 @@ class Watch:
         self._quiet = quiet
         self.session: str | None = None
         """Its id, once it is known."""
+        self.ended = ""
+        """The status of its end."""
         self.lost = False
         self.stop: Callable[[], object] = interrupt.cancel_turn
         """Ends the session in good order."""
@@ -126,6 +133,8 @@ class Watch:
     def __call__(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
             self.session = event.session
+        if isinstance(event, SessionEnded):
+            self.ended = event.status
         if self.lost:
             return
         try:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
+from shutil import get_terminal_size
 
 from harness.visible import visible
 
-LEAST = 16
+LEAST = 12
 """Characters of a table's last column, however narrow the terminal."""
+NARROW, WIDE = 40, 100
+"""Columns between which prose is wrapped, whatever the terminal has."""
 
 
 def say(text: str = "", *, error: bool = False) -> None:
     print(visible(text), file=sys.stderr if error else sys.stdout, flush=error)
+
+
+def wrapped(text: str, indent: str = "", *, first: str | None = None) -> None:
+    """Prose in lines that fit the terminal. `first` begins the first of them where it is not `indent`."""
+    width = min(max(get_terminal_size().columns, NARROW), WIDE)
+    start = indent if first is None else first
+    for line in textwrap.wrap(text, width, initial_indent=start, subsequent_indent=indent):
+        say(line)
 
 
 def table(rows: Iterable[Sequence[str]], indent: str = "", *, width: int | None = None) -> None:

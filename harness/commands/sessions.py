@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from shutil import get_terminal_size
@@ -16,8 +17,8 @@ from harness.screen.log import PS_HEADER, find, log_lines, ps_rows, show_lines, 
 from harness.store import Store, home
 
 LATEST = 20
-WITH_MODEL = 110
-"""Columns of a terminal that has room for the model's name beside the task."""
+WITH_MODEL, WITH_TIMES = 110, 80
+"""Columns of a terminal that has room for the model's name beside the task; for the start and the turns."""
 
 
 def ps(*, everything: bool, json: bool) -> int:
@@ -32,11 +33,20 @@ def ps(*, everything: bool, json: bool) -> int:
         # What is read by a program is whole.
         width = get_terminal_size().columns if sys.stdout.isatty() else None
         cells = [PS_HEADER, *ps_rows(shown, datetime.now(UTC))]
-        narrow = width is not None and width < WITH_MODEL
-        table([(*row[:-2], row[-1]) if narrow else row for row in cells], width=width)
+        table([fitting(row, width) for row in cells], width=width)
         if len(shown) < len(rows):
             say(f"… and {len(rows) - len(shown)} older; --all shows them")
     return 0
+
+
+def fitting(row: Sequence[str], width: int | None) -> Sequence[str]:
+    """Of a row, what there is room for."""
+    session, status, started, turns, changes, _, task = row
+    if width is None or width >= WITH_MODEL:
+        return row
+    if width >= WITH_TIMES:
+        return session, status, started, turns, changes, task
+    return session, status, changes, task
 
 
 def log(reference: str, *, json: bool) -> int:

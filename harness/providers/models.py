@@ -50,7 +50,8 @@ def open_provider(name: str, *, base_url: str | None = None, env: Mapping[str, s
             url = base_url or _url(env, "OPENAI_BASE_URL")
             return OpenAIProvider(model, api_key=_key(env, "OPENAI_API_KEY"), base_url=url)
         case "openai-chat" if base_url is None:
-            return OpenAIChatProvider(model, api_key=_key(env, CHAT_KEY, "OPENAI_API_KEY"))
+            key = _key(env, CHAT_KEY, "OPENAI_API_KEY", instead="name another server with --base-url")
+            return OpenAIChatProvider(model, api_key=key)
         case "openai-chat":
             # Local servers ask for no key, and the SDK for some key.
             return OpenAIChatProvider(model, api_key=env.get(CHAT_KEY) or "none", base_url=base_url)
@@ -97,11 +98,12 @@ def _recording(model: str, env: Mapping[str, str]) -> Path:
     return path if path.exists() else Store(home(env)).session(model)
 
 
-def _key(env: Mapping[str, str], *names: str) -> str:
+def _key(env: Mapping[str, str], *names: str, instead: str = "") -> str:
     for name in names:
         if key := env.get(name, "").strip():
             return key
-    raise ProviderError("auth", f"no key for the model's service: set {' or '.join(names)}")
+    ways = [f"set {' or '.join(names)}", *([instead] if instead else [])]
+    raise ProviderError("auth", f"no key for the model's service: {', or '.join(ways)}")
 
 
 def _url(env: Mapping[str, str], name: str) -> str | None:

@@ -92,7 +92,7 @@ class Store:
             return found
         except FileNotFoundError:
             have = ", ".join(map(str, self.numbers()[-10:])) or "none"
-            raise CheckpointError(f"there is no checkpoint {number}; there are (latest) {have}") from None
+            raise CheckpointError(f"there is no checkpoint {number}; the latest are {have}") from None
         except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
             raise Damaged(f"checkpoint {number} cannot be read: {error}") from error
 

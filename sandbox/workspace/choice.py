@@ -64,11 +64,11 @@ class Choice:
             return change.blocked
         named = self._paths is not None and change.path in self._paths
         if change.executes and not (named or self._executable):
-            return f"{change.executes}: name it to apply it, or allow executables"
+            return f"{change.executes}: name it to apply it, or add --executable"
         if change.git and not change.executes and not self._names_git(change):
             return "inside .git: name the path to apply it"
         if change.conflict and not self._force:
-            return f"conflict: {change.conflict}; force overwrites"
+            return f"conflict: {change.conflict}; --force overwrites"
         if self._reviewed is not None:
             before = self._reviewed.get(change.path)
             if before is None or (before.seen, before.yours) != (change.seen, change.yours):

@@ -216,6 +216,8 @@ def test_ctrl_c_once_stops_the_turn_and_keeps_the_changes(user: User) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
     assert "interrupted" in out
+    [session] = user.sessions()
+    assert out.splitlines()[-1] == f"go on with it: usermode resume {session}"
     assert "b.txt" in user.looks("diff").stdout
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.commands.say import LEAST, table
+from harness.commands.say import LEAST, table, wrapped
+from harness.commands.sessions import fitting
 from harness.errors import UsageError
 from harness.events import CallIntent, CallOutcome, Entry, MessageAdded, Notice, SandboxOpened, SessionEnded
 from harness.journal.reading import Verdict
@@ -151,3 +152,21 @@ def test_a_verdict_is_said_either_way():
         next(verdict_lines(Verdict(False, 2, 3, "it is not JSON", "cd" * 32, 0)))
         == "bad: line 3: it is not JSON"
     )
+
+
+@pytest.mark.parametrize(("columns", "cells"), [(60, 4), (80, 6), (110, 7)])
+def test_a_narrow_terminal_gets_the_columns_that_fit(columns, cells):
+    assert len(fitting(PS_HEADER, columns)) == cells
+    assert fitting(PS_HEADER, columns)[-1] == "TASK"
+
+
+def test_what_is_read_by_a_program_has_every_column():
+    assert fitting(PS_HEADER, None) == PS_HEADER
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100, 500])
+def test_prose_is_wrapped_where_the_terminal_ends(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    wrapped("word " * 200, " " * 7)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(" " * 7 + "word") and len(line) <= min(columns, 100) for line in lines)

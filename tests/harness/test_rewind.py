@@ -34,6 +34,7 @@ from harness.process.session import FIRST_EXEC_ID, Session
 from harness.recovery.forking import history
 from harness.recovery.rebuild import Rebuilder
 from harness.recovery.rebuilt import Rebuilt
+from harness.rows import row_of
 from harness.store import Store
 from harness.syscalls.base import Refused
 from harness.syscalls.job import JobArguments, job
@@ -130,6 +131,11 @@ def test_files_and_conversation_are_as_they_were(past, capsys):
     assert (past.tree / "a.txt").read_text() == "after the last\n"
     assert past.said[-1] == "go 3"
     assert "checkpoint 4" in capsys.readouterr().out
+
+
+def test_ps_says_that_it_was_taken_back(past):
+    past.rewind(2)
+    assert row_of(past.directory).status == "rewound"
 
 
 def test_after_going_back_the_latest_is_what_was_gone_back_to(past, capsys):
