@@ -30,14 +30,16 @@ soak: images ## sessions killed at random until KILLS (1000) are reached: nothin
 	@mkdir -p build
 	@$(BIN)/python -m tests.soak --kills $(or $(KILLS),1000) --log build/soak.jsonl --json build/soak.json
 
-fuzz: images ## both ends of the wire against hostile bytes
+fuzz: images ## both ends of the wire against hostile bytes, a minute each
 	@$(BIN)/python -m tests.fuzz
 
 walls: images ## the attacks, tried again, and the table of docs/threat-model.md from what came of them
 	@mkdir -p build
+	@echo "trying all attacks on three kinds of container, which takes two minutes"
 	-@$(BIN)/python -m harness attack --json --baseline docker > build/walls.jsonl
 	-@$(BIN)/python -m harness attack --json --runtime runsc >> build/walls.jsonl
 	@$(BIN)/python docs/walls build/walls.jsonl
+	@echo "written: the table of docs/threat-model.md"
 
 engine: ## a Docker engine that answers; installed from Debian's packages if there is none and you are root (GVISOR=1: and gVisor)
 	@PYTHON=$(PYTHON) sh images/prepare engine
@@ -48,7 +50,7 @@ images: engine $(BIN)/.made ## the images usermode/base and usermode/dev, and in
 
 $(BIN)/.made: pyproject.toml constraints.txt
 	@PYTHON=$(PYTHON) sh images/prepare python
-	@echo "making .venv"
+	@echo "making .venv, which takes a minute"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
