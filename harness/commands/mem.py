@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.commands.say import say, table
-from harness.events import Compacted, MessageAdded, SessionStarted
+from harness.events import Compacted, Entry, MessageAdded, SessionStarted
 from harness.journal.reading import read
 from harness.memory.assemble import fixed_tokens
 from harness.memory.pages import Page
@@ -37,6 +37,8 @@ class Memory:
     usage: list[Usage] = field(default_factory=list)
     cost_usd: float | None = 0.0
     """None when the price of a request is unknown."""
+    copied: int = 0
+    """Entries that are another session's, which paid for them, and still to come."""
 
     def paid(self, name: str) -> int:
         return sum(getattr(one, name) for one in self.usage)
@@ -68,14 +70,22 @@ def load(directory: Path) -> Memory:
             policy = Policy.model_validate(entry.policy)
             memory.limit = policy.limits.context_tokens
             memory.told.memory.fixed = fixed_tokens(system_prompt(policy), tool_specs())
-        paid = isinstance(entry, MessageAdded) or (isinstance(entry, Compacted) and entry.replies > 0)
-        if isinstance(entry, MessageAdded | Compacted) and paid and entry.usage is not None:
-            memory.usage.append(entry.usage)
-            known = memory.cost_usd is not None and entry.cost_usd is not None
-            memory.cost_usd = (memory.cost_usd or 0.0) + (entry.cost_usd or 0.0) if known else None
+            memory.copied = 0 if entry.forked is None else entry.forked.entries
+        elif memory.copied:
+            memory.copied -= 1
+        else:
+            _pay(memory, entry)
         memory.told.feed(entry)
     memory.told.finish()
     return memory
+
+
+def _pay(memory: Memory, entry: Entry) -> None:
+    paid = isinstance(entry, MessageAdded) or (isinstance(entry, Compacted) and entry.replies > 0)
+    if isinstance(entry, MessageAdded | Compacted) and paid and entry.usage is not None:
+        memory.usage.append(entry.usage)
+        known = memory.cost_usd is not None and entry.cost_usd is not None
+        memory.cost_usd = (memory.cost_usd or 0.0) + (entry.cost_usd or 0.0) if known else None
 
 
 def row(memory: Memory, page: Page) -> tuple[str, ...]:

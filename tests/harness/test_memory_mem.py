@@ -9,7 +9,7 @@ from journal_double import first_entry
 from kernel_double import bash, calls, policy_with
 
 from harness.commands.mem import load, mem
-from harness.events import MessageAdded
+from harness.events import ForkedFrom, MessageAdded
 from harness.journal.writer import Journal
 from harness.memory.index import Index
 from harness.messages import Usage
@@ -88,3 +88,19 @@ async def test_a_price_that_is_unknown_is_not_zero(sessions):
     memory = load(journal.directory)
     assert memory.cost_usd is None
     assert memory.paid("input_tokens") == 3
+
+
+async def test_a_fork_has_not_paid_for_what_it_was_told(sessions):
+    journal = Journal.create(sessions.new_session())
+    forked = ForkedFrom(session="s", checkpoint=0, digest="0" * 64, head="0" * 64, entries=1)
+    await journal.append(first_entry("s", forked=forked))
+    said = {"role": "assistant", "parts": ({"type": "text", "text": "x"},)}
+    for tokens in (7, 2):
+        used = Usage(input_tokens=tokens)
+        await journal.append(
+            MessageAdded.model_validate({"message": said, "usage": used, "cost_usd": tokens})
+        )
+    journal.close()
+    memory = load(journal.directory)
+    assert (memory.paid("input_tokens"), memory.cost_usd) == (2, 2.0)
+    assert len(memory.told.messages) == 2
