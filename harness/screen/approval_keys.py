@@ -29,8 +29,8 @@ _SCROLL: dict[bytes, Key] = {
     b"\x1b[H": "top", b"\x1b[1~": "top", b"g": "top", b"\x1b[F": "end", b"\x1b[4~": "end", b"G": "end",
 }  # fmt: skip
 _NO = frozenset([b"\r", b"\n", b"n", b"N", b"q", b"\x1b"])
-_NOW = frozenset([b"\x03", b"\x04", b"\x1c"])
-"""Ctrl-C, Ctrl-D, Ctrl-\\: a no at any time."""
+_NOW = b"\x03\x04\x1c"
+"""Ctrl-C, Ctrl-D, Ctrl-\\: a no at any time, however often they are pressed."""
 _PASTE_BEGINS, _PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
 _TOKEN = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[ -~]|\x1b.|[\xc0-\xff][\x80-\xbf]*|.", re.DOTALL)
 _UNFINISHED = re.compile(rb"\x1b(\[[0-?]*[ -/]*|O)?\Z")
@@ -46,7 +46,7 @@ class Keys:
         self._pasting = False
 
     def feed(self, data: bytes, now: float) -> Iterator[Key]:
-        if data in _NOW:
+        if not data.strip(_NOW):
             self._held, self._pasting = b"", False
             yield "now"
             return

@@ -36,7 +36,7 @@ def test_a_y_alone_is_yes_once() -> None:
     assert answered((1, b"y")) == Reply(True, "once")
 
 
-@pytest.mark.parametrize("data", [b"\r", b"\n", b"n", b"q", b"\x1b", b"\x03", b"\x04", b"\x1c"])
+@pytest.mark.parametrize("data", [b"\r", b"\n", b"n", b"q", b"\x1b", b"\x03", b"\x04", b"\x1c", b"\x03\x03"])
 def test_enter_escape_and_what_ends_programs_are_no(data: bytes) -> None:  # D09
     assert answered((1, data)) == Reply(False)
 
