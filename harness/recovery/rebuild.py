@@ -94,6 +94,8 @@ class Rebuilder:
         self._last = _Last()
         self._marks: dict[int, _Mark] = {}
         """By the number of the checkpoint."""
+        self._kept: int | None = None
+        """The checkpoint since which nothing was said or done."""
         self._inbox = Inbox()
         self._rested = False
         self._ended: SessionEnded | None = None
@@ -110,6 +112,8 @@ class Rebuilder:
         self._conversation.feed(entry)
         self._inbox.feed(entry)
         self._ended = entry if entry.kind == "session_ended" else None
+        if entry.kind in ("message", "call_outcome", "rewound"):
+            self._kept = None
         match entry.kind:
             case "session_started":
                 self._started, self._from = entry, record.ts
@@ -130,6 +134,8 @@ class Rebuilder:
                 self._rested = False
             case "turn_ended":
                 self._rested = True
+                if self._kept is not None:  # A turn is over once its files are kept.
+                    self._marks[self._kept] = replace(self._marks[self._kept], rested=True)
             case "compacted" if entry.replies:
                 self._paid(entry.replies, entry.usage, entry.cost_usd)
             case "call_intent":
@@ -144,6 +150,7 @@ class Rebuilder:
                 self._learn(entry, record.ts)
             case "checkpointed" if self._session is not None:
                 self._marks[entry.number] = self._mark(self._session)
+                self._kept = entry.number
             case "rewound" if self._session is not None:
                 # What was spent, allowed and numbered since stays; what was said, planned and run does not.
                 self._go_back(self._session, self._marks[entry.to])

@@ -23,6 +23,7 @@ from harness.events import (
     PagesEvicted,
     Rewound,
     SandboxOpened,
+    TurnDone,
 )
 from harness.journal.reading import read, verify
 from harness.journal.record import Record
@@ -346,3 +347,24 @@ async def test_a_job_whose_container_is_gone_is_said_to_have_ended(tmp_path):
     for action in ("poll", "kill", "input"):
         with pytest.raises(Refused, match="ended with the container"):
             await job(context, JobArguments(action=action, job="job-1", input="x"))
+
+
+def test_a_turn_that_was_cancelled_is_not_begun_again_by_going_back_to_its_end():
+    call = Call(id="call_1", name="bash", arguments={"command": "make"})
+    told = Rebuilder()
+    for entry in (
+        first_entry("s", task="", policy=POLICY),
+        MessageAdded(message=user("build it"), prompt="q1"),
+        MessageAdded(message=Message(role="assistant", parts=(call,)), stop="calls"),
+        CallOutcome(
+            result=Result(call_id="call_1", name="bash", content="", error="cancelled"), duration_s=1
+        ),
+        Checkpointed(number=1, digest="0" * 64, files=1, bytes=1, left_out=0, unsettled=False),
+        TurnDone(status="interrupted", reason="the turn was cancelled by the user"),
+        MessageAdded(message=user("something else"), prompt="q2"),
+        Rewound(to=1, digest="0" * 64, removed=0, made=0),
+    ):
+        told.feed(Record(1, "2026-01-01T00:00:00.000000Z", entry, ""))
+    past = told.rebuilt()
+    assert past.session.messages[0].text == "build it"
+    assert past.rested
