@@ -24,6 +24,7 @@ from harness.journal.writer import Journal
 from harness.messages import user
 from harness.recovery.forking import history
 from harness.recovery.rebuild import Rebuilder
+from harness.rows import row_of
 from harness.store import Store
 from sandbox import workspace
 from sandbox.checkpoints.errors import CheckpointError
@@ -74,7 +75,7 @@ def test_it_has_the_files_and_the_conversation_of_that_moment(source, forked):
     assert first.forked is not None
     assert (first.forked.session, first.forked.checkpoint) == (source.directory.name, 1)
     assert first.forked.head in before[1]
-    row = Store(source.directory.parents[1]).row(fork_of_1.directory)
+    row = row_of(fork_of_1.directory)
     assert (row.status, row.task) == ("forked", "t")
     assert fork_of_1.directory not in mounted_sessions(source.directory.parent)
     assert forked(None).said[-1] == "go 2"  # the latest
