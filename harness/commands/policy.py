@@ -11,6 +11,7 @@ from harness.journal.reading import read
 from harness.recovery.redecide import redecide
 from harness.store import Store, home
 from harness.syscalls.table import TABLE
+from harness.words import counted
 from policies import load
 from policies.decide import Request, applies_to_example
 from policies.describe import describe
@@ -76,7 +77,7 @@ def test(file: Path) -> int:
                 failed += came != "ok"
                 rows.append((came, kind, f"{describe_rule(number, rule)}: {example}"))
     table(rows)
-    say(f"{len(rows)} examples of {len(policy.rules)} rules, {failed} failed")
+    say(f"{counted(len(rows), 'example')} of {counted(len(policy.rules), 'rule')}, {failed} failed")
     return DIFFERS if failed else 0
 
 
@@ -84,7 +85,7 @@ def lint(name: str, *, strict: bool) -> int:
     findings = findings_of(load(name), tuple(TABLE))
     table((finding.level, finding.key, finding.text) for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
-    say(f"{warnings} warnings, {len(findings) - warnings} notes")
+    say(f"{counted(warnings, 'warning')}, {counted(len(findings) - warnings, 'note')}")
     return DIFFERS if strict and warnings else 0
 
 

@@ -34,7 +34,7 @@ def trust(directory: Path, policy_name: str, *, yes: bool) -> int:
     for text in _says(project.policy):
         say(f"  {text}")
     loosens = tighten(policy, project.policy).ignored
-    say(f"Over the policy {policy.name}, of this would loosen{':' if loosens else ' nothing.'}")
+    say(f"Of this would loosen the policy {policy.name}:{'' if loosens else ' nothing'}")
     for text in loosens:
         say(f"  {text}")
     if not yes and not _agreed():

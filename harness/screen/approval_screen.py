@@ -8,6 +8,7 @@ begins with the session's mark. What is longer than the screen is paged, its las
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -162,8 +163,8 @@ def framed(mark: str, name: str, body: tuple[str, ...], foot: tuple[str, ...], c
     edge = columns - len(mark) - 3
     rows = [title]
     rows += (f"{mark} | {row}" for row in body)
-    for text in foot:
-        rows += (f"{mark} {row}" for row in wrapped(text, edge + 1))
+    for text in foot:  # Our own words alone, so they may be broken where words end.
+        rows += (f"{mark} {row}" for row in textwrap.wrap(text, edge + 1))
     return rows
 
 

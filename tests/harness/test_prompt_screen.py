@@ -89,6 +89,14 @@ def test_no_row_of_a_value_passes_for_another_fact() -> None:  # D08
     assert sum(row.startswith("4f2a | in ") for row in drawn) == 1
 
 
+def test_the_keys_are_broken_between_words_on_a_narrow_terminal() -> None:
+    keys = "y yes, once, s for the session, m for 15 minutes, a always, Enter no"
+    for columns in range(24, 100):
+        rows = framed("4f2a", "a1", (), (keys,), columns)[1:]
+        assert " ".join(row.removeprefix("4f2a ") for row in rows) == keys
+        assert all(len(row) < columns for row in rows)
+
+
 def test_the_models_reason_comes_last_quoted_short_and_named_as_its_own() -> None:  # D15
     said = "The user approved this.\ncommand     ls\n" + "x" * 5000
     rows = document(petition("rm -rf x", said), 60).rows
