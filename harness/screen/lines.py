@@ -58,6 +58,12 @@ class Line:
     text: str
 
 
+def _took(event: CallOutcome) -> float:
+    """Seconds. Of a command that was adopted its own: it ran longer than anybody here waited."""
+    own = event.details.get("duration_s") if event.result.name == "bash" else None
+    return max(event.duration_s, own) if isinstance(own, int | float) else event.duration_s
+
+
 def _result(result: Result, duration_s: float) -> Iterator[Line]:
     ended = f"{bounded(result.error)} after {duration(duration_s)}" if result.error else duration(duration_s)
     yield Line("error" if result.error else "output", f"  {bounded(result.name)}: {ended}")
@@ -158,7 +164,7 @@ def lines(event: Event) -> Iterator[Line]:
             if event.decision != "allow":
                 yield Line("notice", f"  {event.decision}: {bounded(event.rule)}")
         case CallOutcome():
-            yield from _result(event.result, event.duration_s)
+            yield from _result(event.result, _took(event))
         case Checkpointed():
             yield _checkpoint(event)
         case Rewound():

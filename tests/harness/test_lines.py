@@ -71,6 +71,18 @@ def test_a_long_result_shows_its_end_and_says_how_much_came_before() -> None:
     assert max(map(len, shown)) < LINE_CHARS + 100
 
 
+@pytest.mark.parametrize(
+    ("name", "own", "shown"),
+    [("bash", 8.02, "8.0 s"), ("bash", 0.01, "0.2 s"), ("bash", "8", "0.2 s"), ("job", 8.02, "0.2 s")],
+)
+def test_a_command_that_was_adopted_took_as_long_as_it_ran(name: str, own: object, shown: str) -> None:
+    result = Result(call_id="1", name=name, content="x")
+    outcome = CallOutcome.model_validate(
+        {"result": result, "duration_s": 0.2, "details": {"duration_s": own}}
+    )
+    assert next(lines(outcome)).text == f"  {name}: {shown}"
+
+
 def test_amounts_and_durations_read_well() -> None:
     assert [amount(n, "B") for n in (0, 999, 1000, 999_499, 999_500, 2_340_000)] == [
         "0B",
