@@ -49,9 +49,14 @@ class Facts:
     """Status and step."""
     _open: dict[str, CallIntent] = field(default_factory=dict)
     """Intents without an outcome so far, by call id."""
+    _anew: bool = field(default=False, compare=False)
+    """Whether a container was opened: jobs of one before it have ended."""
 
     def feed(self, entry: Entry) -> None:
         match entry.kind:
+            case "sandbox_opened":
+                self.jobs.clear()
+                self._anew = True
             case "call_intent":
                 _put(self._open, entry.call.id, entry)
             case "call_outcome":
@@ -69,6 +74,8 @@ class Facts:
         """Put what an earlier process recorded before what this one did."""
         for kind in ("files", "commands", "jobs", "grants", "refusals", "hosts", "_open"):
             mine, before = getattr(self, kind), getattr(earlier, kind)
+            if kind == "jobs" and self._anew:
+                continue
             setattr(self, kind, {key: one for key, one in before.items() if key not in mine} | mine)
         self.plan = self.plan or earlier.plan
 

@@ -7,7 +7,14 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.events import ApprovalAnswered, CallIntent, CallOutcome, EgressDecided, GrantChanged
+from harness.events import (
+    ApprovalAnswered,
+    CallIntent,
+    CallOutcome,
+    EgressDecided,
+    GrantChanged,
+    SandboxOpened,
+)
 from harness.memory.facts import KEPT, Facts, quoted
 from harness.messages import Call, Result
 
@@ -43,6 +50,15 @@ def test_what_happened_to_a_file_last_is_kept_and_reading_it_hides_no_change():
         *call("write", error="not_found", path="/w/c"),
     )
     assert facts.files == {"/w/a": "edited", "/w/b": "read"}
+
+
+def test_jobs_end_with_their_container_also_when_another_process_opens_the_next():
+    job = call("bash", {"command": "serve"}, job="job-1")
+    assert told(*job, SandboxOpened(ref="next")).jobs == {}
+    attached, anew = told(), told(SandboxOpened(ref="next"))
+    for facts in (attached, anew):
+        facts.begin_with(told(*job))
+    assert (attached.jobs, anew.jobs) == ({"job-1": "serve"}, {})
 
 
 def test_commands_are_kept_with_their_end_and_what_a_failing_one_said_last():
