@@ -74,8 +74,14 @@ def history(records: Iterable[Record], number: int | None) -> History:
     timeline: Timeline[Entry] = Timeline()
     found: tuple[Checkpointed, str] | None = None
     passed: dict[int, tuple[Checkpointed, str]] = {}
+    kept: int | None = None
+    over: dict[int, TurnDone] = {}
     for record in records:
         entry = record.entry
+        if isinstance(entry, MessageAdded | CallOutcome | Checkpointed | Rewound):
+            if found is not None and found[0].number == number:
+                break
+            kept = None
         if isinstance(entry, SessionStarted):
             started = entry
         elif isinstance(entry, Rewound):
@@ -86,13 +92,15 @@ def history(records: Iterable[Record], number: int | None) -> History:
         if isinstance(entry, Checkpointed):
             timeline.mark(entry.number)
             found = passed[entry.number] = entry, record.hash
-            if entry.number == number:
-                break
+            kept = entry.number
+        elif isinstance(entry, TurnDone) and kept is not None:
+            over[kept] = entry  # A turn is over once its files are kept.
     if started is None:
         raise UsageError("the session has not begun; there is nothing to fork")
     if found is None or number not in (None, found[0].number):
         which = "any checkpoint" if number is None else f"checkpoint {number}"
         raise UsageError(f"the journal of session {started.session} does not know of {which}")
-    entries = tuple(timeline.back(found[0].number))
+    at = found[0].number
+    entries = (*timeline.back(at), *([over[at]] if at in over else []))
     numbers = frozenset(entry.number for entry in entries if isinstance(entry, Checkpointed))
     return History(started, *found, entries, numbers)

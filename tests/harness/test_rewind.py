@@ -349,10 +349,10 @@ async def test_a_job_whose_container_is_gone_is_said_to_have_ended(tmp_path):
             await job(context, JobArguments(action=action, job="job-1", input="x"))
 
 
-def test_a_turn_that_was_cancelled_is_not_begun_again_by_going_back_to_its_end():
+def cancelled_and_kept():
+    """A turn that the user cancelled, and another one begun."""
     call = Call(id="call_1", name="bash", arguments={"command": "make"})
-    told = Rebuilder()
-    for entry in (
+    entries = (
         first_entry("s", task="", policy=POLICY),
         MessageAdded(message=user("build it"), prompt="q1"),
         MessageAdded(message=Message(role="assistant", parts=(call,)), stop="calls"),
@@ -362,9 +362,28 @@ def test_a_turn_that_was_cancelled_is_not_begun_again_by_going_back_to_its_end()
         Checkpointed(number=1, digest="0" * 64, files=1, bytes=1, left_out=0, unsettled=False),
         TurnDone(status="interrupted", reason="the turn was cancelled by the user"),
         MessageAdded(message=user("something else"), prompt="q2"),
-        Rewound(to=1, digest="0" * 64, removed=0, made=0),
-    ):
-        told.feed(Record(1, "2026-01-01T00:00:00.000000Z", entry, ""))
-    past = told.rebuilt()
-    assert past.session.messages[0].text == "build it"
+        Checkpointed(number=2, digest="0" * 64, files=1, bytes=1, left_out=0, unsettled=False),
+    )
+    return [Record(seq, "2026-01-01T00:00:00.000000Z", entry, "") for seq, entry in enumerate(entries, 1)]
+
+
+def rebuilt(records):
+    told = Rebuilder()
+    for record in records:
+        told.feed(record)
+    return told.rebuilt()
+
+
+def test_a_turn_that_was_cancelled_is_not_begun_again_by_going_back_to_its_end():
+    back = Rewound(to=1, digest="0" * 64, removed=0, made=0)
+    past = rebuilt([*cancelled_and_kept(), Record(9, "2026-01-01T00:00:01.000000Z", back, "")])
+    assert [message.text for message in past.session.messages if message.role == "user"] == ["build it"]
     assert past.rested
+
+
+@pytest.mark.parametrize(("at", "prompts", "rested"), [(1, 1, True), (2, 2, False), (None, 2, False)])
+def test_nor_by_a_fork_of_its_end(at, prompts, rested):
+    entries = history(cancelled_and_kept(), at).begin("t", "0")
+    past = rebuilt(Record(seq, "2026-01-01T00:00:00.000000Z", one, "") for seq, one in enumerate(entries, 1))
+    assert sum(message.role == "user" for message in past.session.messages) == prompts
+    assert past.rested == rested
