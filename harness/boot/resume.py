@@ -100,8 +100,8 @@ async def resume(
         by = f"{getpass.getuser()}, process {os.getpid()}"
         resumed = Resumed(by=by, model=model, harness_version=harness.__version__)
         said = [inbox.entry(options.message, "request", "terminal")] if options.message else []
-        # In one write: a message is as safe as the resume that brought it.
-        await recorder.record(resumed, *said, *_torn(journal))
+        # With one flush, and the message last: who died amid it was told nothing and says it again.
+        await recorder.record(resumed, *_torn(journal), *said)
         for entry in said:
             inbox.feed(entry)
         run = RunOptions(

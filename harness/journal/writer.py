@@ -147,7 +147,8 @@ class Journal:
     async def append_many(
         self, entries: Sequence[Entry], told: Callable[[Sequence[Record]], object] = lambda records: None
     ) -> list[Record]:
-        """Write several entries with one flush; all of them are there afterwards, or none.
+        """Write several entries with one flush; all of them are there afterwards, or none. Who dies amid it
+        leaves the first ones, or none.
 
         `told` is told the records once they are on the disk, also when whoever waits was cancelled.
         """

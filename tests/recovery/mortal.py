@@ -134,7 +134,8 @@ async def worlds(directory, monkeypatch, begin):
 class World:
     """What outlives a harness: the home on the disk, and the container with what runs in it."""
 
-    def __init__(self, tmp_path, replies, talk=None, mirror=None):
+    def __init__(self, tmp_path, replies, talk=None, mirror=None, slow_s=SLOW_S):
+        self.slow_s = slow_s
         self.home = tmp_path / "home"
         self.replies = replies
         self.workspace = None
@@ -152,7 +153,7 @@ class World:
         self.box = self._new_box()
         self.policy = Policy(
             name="test",
-            limits=Limits(yield_s=SLOW_S / 2),
+            limits=Limits(yield_s=slow_s / 2),
             network=Network() if mirror is None else mirror.network,
             rules=(
                 Rule(
@@ -169,7 +170,7 @@ class World:
         """`effect NAME`, for the inside."""
         name = process.argv[1]
         self.ran[name] = self.ran.get(name, 0) + 1
-        await asyncio.sleep(SLOW_S if name.startswith("slow") else 0)
+        await asyncio.sleep(self.slow_s if name.startswith("slow") else 0)
         await process.out(f"{name} is done\n")
         return 0
 
