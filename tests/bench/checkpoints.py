@@ -19,8 +19,8 @@ from tests.bench.workspace import make_tree
 FILES, BYTES = 20_000, 200_000_000
 EDITS = 10
 SETTLED_S = 8.0
-"""After this long a file counts as old; younger ones are read again. And the disk has done with the trees that
-another benchmark removed.
+"""After this long a file counts as old; younger ones are read again. And the disk has done with what another
+benchmark removed.
 """
 
 
