@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 from harness.errors import JournalError
-from harness.events import Compacted, Entry, EvictedPage, Notice, PagesEvicted
+from harness.events import Compacted, Entry, Notice, PagesEvicted
 from harness.memory.calibration import Calibration
 from harness.memory.eviction import HIGH, choose
 from harness.memory.facts import Facts
@@ -56,21 +56,16 @@ class Memory:
         """What to evict before the next request; nothing is changed yet."""
         self.table.take(messages)
         before = self.tokens
-        victims = choose(self.table, before, limit, self.calibration.ratio)
-        if not victims:
+        chosen = choose(self.table, before, limit, self.calibration.ratio)
+        if not chosen:
             return None
-        pages = tuple(EvictedPage(page=one.page.id, tokens=one.page.tokens, stub=one.stub) for one in victims)
-        after = before - self.calibration.tokens(sum(one.gain for one in victims))
-        return PagesEvicted(pages=pages, tokens_before=before, tokens_after=after)
+        after = before - self.calibration.tokens(sum(page.gain for page in chosen))
+        pages = [{"page": page.id, "tokens": page.tokens, "stub": page.stub} for page in chosen]
+        return PagesEvicted.model_validate({"pages": pages, "tokens_before": before, "tokens_after": after})
 
     def apply(self, evicted: PagesEvicted) -> None:
         """Use the shorter context; the entry is in the journal."""
-        for one in evicted.pages:
-            page = self.table.page(one.page)
-            # A journal that says otherwise is refused, not obeyed.
-            if page is None or page.kind != "result" or page.state != "resident":
-                raise JournalError(f"{one.page[:20]!r} is no page that could be evicted", code="corrupt")
-            self.table.evict(page, one.stub)
+        self.table.evict((one.page, one.stub) for one in evicted.pages)
 
     def use(self, entry: Entry, messages: Sequence[Message]) -> None:
         """Use the shorter context that an entry in the journal describes; others mean nothing here."""

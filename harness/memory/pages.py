@@ -8,12 +8,16 @@ parts, so it is the same again when the session is rebuilt from its journal.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
+from harness.errors import JournalError
 from harness.memory.snapshot import Snapshot
-from harness.messages import Message, Part, Result
+from harness.memory.stub import stub
+from harness.messages import Message, Part
 
 Kind = Literal["user", "model", "thinking", "call", "result"]
 State = Literal["resident", "pinned", "evicted", "compacted"]
@@ -22,6 +26,7 @@ PART_TOKENS = 4
 """For the frame that a provider puts around each part."""
 BULKY = 256
 """Tokens from which a result is worth a stub in its place."""
+_MESSAGES = TypeAdapter(list[Message])
 
 
 @dataclass(slots=True)
@@ -38,6 +43,10 @@ class Page:
     used: int
     """The turn in which it came, or was last recalled."""
     state: State = "resident"
+    stub: str = ""
+    """What the model is sent in its place once it is evicted; of bulky results alone."""
+    gain: int = 0
+    """Estimated tokens that the context loses with it then."""
 
     @property
     def id(self) -> str:
@@ -104,18 +113,33 @@ class PageTable:
         self._bulky = [page for page in self._bulky if page.state == "resident"]
         return sorted((page for page in self._bulky if page.used < before), key=lambda page: page.used)
 
-    def evict(self, page: Page, stub: str) -> None:
-        """Put a stub in its place. The call that it answers stays, so each result has its call."""
-        assert (page.kind, page.state) == ("result", "resident")
-        place = page.message - self._replaced
-        message, old = self.context[place], self.part(page)
-        assert isinstance(old, Result)
-        new = Result(call_id=old.call_id, name=old.name, content=stub, error=old.error)
-        parts = (*message.parts[: page.part], new, *message.parts[page.part + 1 :])
-        self._own()[place] = Message(role=message.role, parts=parts)
-        self.tokens += text_tokens(stub) - page.tokens
-        page.state = "evicted"
-        self.changed.append(place)
+    def evict(self, stubs: Iterable[tuple[str, str]]) -> None:
+        """Put a stub in the place of each page. The calls they answer stay, so each result has its call.
+
+        Raises JournalError for a page that could not be evicted: a journal that says otherwise is not obeyed.
+        """
+        context, changed = self._own(), dict[int, list[Any]]()
+        for page_id, content in stubs:
+            page = self.page(page_id)
+            if page is None or page.kind != "result" or page.state != "resident":
+                raise JournalError(f"{page_id[:20]!r} is no page that could be evicted", code="corrupt")
+            place = page.message - self._replaced
+            parts = changed.setdefault(place, [*context[place].parts])
+            old = parts[page.part]
+            parts[page.part] = {
+                "type": "result",
+                "call_id": old.call_id,
+                "name": old.name,
+                "content": content,
+                "error": old.error,
+            }
+            self.tokens += text_tokens(content) - page.tokens
+            page.state = "evicted"
+        # A batch has hundreds, and one validation of all takes half the time of one for each.
+        made = [{"role": context[place].role, "parts": parts} for place, parts in changed.items()]
+        for place, message in zip(changed, _MESSAGES.validate_python(made), strict=True):
+            context[place] = message
+        self.changed += changed
 
     def compact(self, through: int, head: Sequence[Message]) -> None:
         """Put `head` in place of the session's first `through` messages, and of an earlier head."""
@@ -147,8 +171,12 @@ class PageTable:
                 self._plan.clear()
             page.state = "pinned"
             self._plan.append(page)
-        elif kind == "result" and page.tokens >= BULKY:
-            self._bulky.append(page)
+        elif part.type == "result" and page.tokens >= BULKY:
+            # Made here, where each turn has its own few, and not of hundreds in the turn that evicts.
+            page.stub = stub(page.id, part.content)
+            page.gain = page.tokens - text_tokens(page.stub)
+            if page.gain > 0:
+                self._bulky.append(page)
         self.pages.append(page)
         self.tokens += page.tokens
 

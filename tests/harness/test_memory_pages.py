@@ -14,7 +14,7 @@ from harness.errors import JournalError
 from harness.events import EvictedPage, MessageAdded, PagesEvicted
 from harness.memory.assemble import Memory
 from harness.memory.calibration import HIGHEST, LOWEST, Calibration
-from harness.memory.eviction import HIGH, RECENT, stub
+from harness.memory.eviction import HIGH, RECENT
 from harness.memory.pages import PageTable, tokens_of
 from harness.memory.rebuild import Rebuild
 from harness.messages import Call, Message, Result, Usage, user
@@ -125,7 +125,7 @@ def test_a_stub_carries_no_escape_and_is_bounded():
     result = Result(call_id="c", name="bash", content="\x1b]52;c;eA==\x07" * 9000 + "\n" + "\u202e" * 9000)
     table = PageTable()
     table.take([Message(role="tool", parts=(result,))])
-    text = stub(table.pages[0], result)
+    text = table.pages[0].stub
     assert text.replace("\n", "").isprintable()
     assert len(text) < 3000
 
@@ -198,7 +198,7 @@ def test_a_lost_cache_names_the_first_message_that_differs():
     assert memory.observe(Usage(input_tokens=100, cache_read_tokens=9000)) is None
     messages += step(3)
     memory.table.take(messages)
-    memory.table.evict(memory.table.page("p5"), "gone")
+    memory.table.evict([("p5", "gone")])
     memory.assemble(messages)
     notice = memory.observe(Usage(input_tokens=9000, cache_read_tokens=200))
     assert notice is not None
@@ -224,7 +224,7 @@ def test_a_request_that_became_shorter_is_no_collapse():
     messages, memory = history(3), Memory()
     memory.assemble(messages)
     memory.observe(Usage(cache_read_tokens=9000))
-    memory.table.evict(memory.table.page("p3"), "gone")
+    memory.table.evict([("p3", "gone")])
     memory.assemble(messages)
     assert memory.observe(Usage(input_tokens=4000)) is None
 
