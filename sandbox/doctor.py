@@ -16,8 +16,8 @@ from sandbox.advisories import Component, mended_by_distribution, open_holes
 from sandbox.cache import cache_dir
 from sandbox.engine import MISSING, Engine
 from sandbox.errors import SandboxError
-from sandbox.image import NAMES, state
-from sandbox.initbinary import location
+from sandbox.image.build import NAMES, state
+from sandbox.image.initbinary import location
 from sandbox.runtime import GVisor, gvisor
 from sandbox.workspace.quota import exact_unavailable
 

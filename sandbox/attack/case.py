@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from sandbox.container import DockerSandbox
+from sandbox.container.box import DockerSandbox
 from sandbox.posture.check import measure
 from sandbox.posture.numbers import numbers
 from sandbox.posture.sweep import INVALID, REFUSED, SIGSYS

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from sandbox.attack.case import Case, NotApplicable, Program, Target
-from sandbox.container import DockerSandbox
+from sandbox.container.box import DockerSandbox
 from sandbox.errors import Busy, SandboxGone
 from sandbox.protocol import Command
 

@@ -16,15 +16,15 @@ from typing import Any
 
 from policies import Policy
 from sandbox import owner
-from sandbox.attach import Attachment
 from sandbox.attack.case import Kind
-from sandbox.channel import Channel
-from sandbox.container import DockerSandbox
+from sandbox.container.box import DockerSandbox
 from sandbox.engine import Engine
 from sandbox.hardening import INIT
-from sandbox.initbinary import init_binary
-from sandbox.lifecycle import open_sandbox
+from sandbox.image.initbinary import init_binary
+from sandbox.lifecycle.opening import open_sandbox
 from sandbox.protocol import SandboxSpec
+from sandbox.wire.attach import Attachment
+from sandbox.wire.channel import Channel
 
 LEASE_S = 120.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -22,7 +22,7 @@ from sandbox.engine.dial import dial
 from sandbox.engine.failures import translated
 from sandbox.engine.removal import inspected, remove
 from sandbox.errors import EngineFailed, ImageMissing, SandboxError
-from sandbox.reference import checked, split
+from sandbox.image.reference import checked, split
 
 WORKERS = 4
 REQUEST_S = 60.0

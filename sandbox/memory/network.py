@@ -8,11 +8,11 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from sandbox.frames import FRAME_MAX
 from sandbox.memory.processes import GuestProcess
 from sandbox.memory.streams import Pipe, Stream
 from sandbox.protocol import Connection, Origin
-from sandbox.streams import serve_to_its_end
+from sandbox.wire.frames import FRAME_MAX
+from sandbox.wire.streams import serve_to_its_end
 
 Serve = Callable[[Connection], Awaitable[None]]
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from sandbox import SandboxSpec, open_sandbox
 from sandbox.errors import SandboxRefused
-from sandbox.pool import SandboxPool
+from sandbox.lifecycle.pool import SandboxPool
 from sandbox.protocol import Command, Sandbox
 from sandbox.runtime import usable
 from tests.bench.figure import Beside, Figure, NotMeasured

@@ -11,13 +11,13 @@ import time
 
 from sandbox import SandboxSpec, open_sandbox
 from sandbox.engine import Engine
-from sandbox.launching import launch
+from sandbox.lifecycle.launching import launch
+from sandbox.lifecycle.prepared import prepare
 from sandbox.posture import expected, verify
 from sandbox.posture.check import measure as probe
 from sandbox.posture.check import refuse
 from sandbox.posture.compare import differences, questions
 from sandbox.posture.remembered import key
-from sandbox.prepared import prepare
 from tests.bench.figure import Beside, Figure, NotMeasured, Target
 from tests.bench.place import Bench, connected
 from tests.bench.sampling import Contender, interleaved

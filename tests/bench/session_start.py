@@ -13,8 +13,8 @@ from docker.errors import APIError, NotFound
 
 from sandbox import SandboxSpec, open_sandbox
 from sandbox.engine import Engine
-from sandbox.pool import SandboxPool
-from sandbox.prepared import prepare
+from sandbox.lifecycle.pool import SandboxPool
+from sandbox.lifecycle.prepared import prepare
 from tests.bench.figure import Beside, Figure, NotMeasured, Target
 from tests.bench.place import Bench, connected, sdk, true
 from tests.bench.sampling import Contender, interleaved

@@ -12,7 +12,8 @@ import time
 
 from sandbox import Command, open_sandbox
 from sandbox.errors import WireError
-from sandbox.frames import (
+from sandbox.protocol import Connection
+from sandbox.wire.frames import (
     CONN_OURS,
     Facts,
     Frame,
@@ -25,8 +26,7 @@ from sandbox.frames import (
     decode_count,
     frame,
 )
-from sandbox.protocol import Connection
-from sandbox.streams import Streams
+from sandbox.wire.streams import Streams
 from tests.images.sanitized import DEV, compile_all, link_fuzzer
 
 NONCE = b"0123456789abcdef"

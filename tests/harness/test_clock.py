@@ -17,8 +17,8 @@ from harness.process.recorder import Recorder
 from harness.recovery.rebuild import Rebuilder
 from policies import load
 from sandbox import owner
-from sandbox.reaper import reap
-from sandbox.record import RECORD, Record
+from sandbox.lifecycle.reaper import reap
+from sandbox.lifecycle.record import RECORD, Record
 
 HOUR = 3600
 NOON = 1_700_000_000

@@ -12,9 +12,10 @@ import pytest_asyncio
 from sanitized import DEV, FLAGS, built, compile_all, link_fuzzer, link_init
 from together import complaints
 
-from sandbox import Command, Sandbox, open_sandbox, prepared
+from sandbox import Command, Sandbox, open_sandbox
 from sandbox.conformance import CHECKS
 from sandbox.engine import Engine
+from sandbox.lifecycle import prepared
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
 

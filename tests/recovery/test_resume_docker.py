@@ -16,8 +16,8 @@ from harness.journal.writer import Journal
 from harness.process.interrupt import Interrupt
 from harness.store import Store
 from sandbox.engine import Engine
+from sandbox.lifecycle.reaper import reap
 from sandbox.owner import SESSION
-from sandbox.reaper import reap
 
 pytestmark = pytest.mark.docker
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from policies import Policy, load
-from sandbox import Command, Completed, Sandbox, SandboxSpec, open_sandbox, prepared
+from sandbox import Command, Completed, Sandbox, SandboxSpec, open_sandbox
 from sandbox.engine import Engine
+from sandbox.lifecycle import prepared
 from sandbox.runtime import Runtime
 
 Opener = Callable[..., AbstractAsyncContextManager[Sandbox]]

@@ -14,7 +14,7 @@ import pytest
 
 from sandbox import owner
 from sandbox.engine import Engine
-from sandbox.reaper import reap
+from sandbox.lifecycle.reaper import reap
 
 pytestmark = pytest.mark.docker
 

@@ -14,7 +14,7 @@ from policies.decide import Decision
 from policies.schema import Limits, Network, Policy
 from sandbox.egress import Attempt, Closed, Decided, Gate
 from sandbox.protocol import Origin
-from sandbox.streams import serve_to_its_end
+from sandbox.wire.streams import serve_to_its_end
 
 LOOPBACK = ("127.0.0.0/8",)
 Respond = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -1,0 +1,1 @@
+"""A container in use: commands, files and streams, as `protocol.Sandbox` has them."""
