@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from harness.events import PostureMeasured, WorkspaceCopied
 from sandbox.engine import Engine
 from sandbox.errors import SandboxGone
-from sandbox.lifecycle import attach_sandbox, open_sandbox
+from sandbox.lifecycle.opening import attach_sandbox, open_sandbox
 from sandbox.owner import SESSION
 from sandbox.posture.check import Posture
 from sandbox.protocol import Sandbox, SandboxSpec

@@ -9,7 +9,7 @@ from harness.commands.say import say
 from harness.rows import row_of
 from harness.store import Store, home
 from sandbox.engine import Engine
-from sandbox.reaper import Reaped, reap
+from sandbox.lifecycle.reaper import Reaped, reap
 
 
 def gc() -> int:

@@ -10,9 +10,9 @@ from typing import get_args
 from harness.commands.say import say, table
 from harness.errors import UsageError
 from sandbox.engine import Engine
-from sandbox.image import NAMES, Name
-from sandbox.image import build as build_image
-from sandbox.initbinary import init_binary
+from sandbox.image.build import NAMES, Name
+from sandbox.image.build import build as build_image
+from sandbox.image.initbinary import init_binary
 
 
 def build(wanted: list[str] | None, ca: Path | None) -> int:

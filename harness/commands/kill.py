@@ -17,7 +17,7 @@ from harness.journal.record import FILE
 from harness.rows import row_of
 from harness.store import Store, home
 from sandbox.engine import Engine
-from sandbox.reaper import reap
+from sandbox.lifecycle.reaper import reap
 
 TERM_S = 15.0
 """For a session to end by itself, its container's removal included."""

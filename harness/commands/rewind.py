@@ -26,8 +26,8 @@ from sandbox.checkpoints.rewind import bring_back
 from sandbox.checkpoints.store import Checkpoint, Writer
 from sandbox.checkpoints.store import Store as Checkpoints
 from sandbox.engine import Engine
-from sandbox.reaper import reap
-from sandbox.record import RECORD
+from sandbox.lifecycle.reaper import reap
+from sandbox.lifecycle.record import RECORD
 from sandbox.workspace.quota import bound_to
 
 
