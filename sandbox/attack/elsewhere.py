@@ -106,9 +106,9 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "S09": ("the model's key", RECORDS),
     "S11": ("the model's own channel", "what the host fetches is decided by the same rules: tests/harness"),
     "P04": ("forged replies", "the same attempts as C15 and P01"),
-    "P05": ("options smuggled into names", "is about the engine's requests: tests/sandbox/engine/test_engine.py"),
+    "P05": ("options smuggled into names", "is about the engine: tests/sandbox/engine/test_engine.py"),
     "P06": (
         "options smuggled into image names",
-        "is about the engine's requests: tests/sandbox/engine/test_engine.py",
+        "is about the engine: tests/sandbox/engine/test_engine.py",
     ),
 }
