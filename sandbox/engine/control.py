@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 from sandbox.address import EngineAddress
 from sandbox.engine.dial import dial
 from sandbox.engine.failures import translated
+from sandbox.engine.reference import checked, split
 from sandbox.engine.removal import inspected, remove
 from sandbox.errors import EngineFailed, ImageMissing, SandboxError
-from sandbox.image.reference import checked, split
 
 WORKERS = 4
 REQUEST_S = 60.0

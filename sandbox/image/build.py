@@ -22,8 +22,8 @@ from typing import Literal
 
 from sandbox.cache import cache_dir, exclusively
 from sandbox.engine import Engine, ImageFacts
+from sandbox.engine.reference import split
 from sandbox.errors import EngineFailed, ImageMissing, SandboxRefused
-from sandbox.image.reference import split
 
 PARENT = "debian:bookworm-slim"
 PULL_S = 15.0

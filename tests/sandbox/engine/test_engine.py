@@ -15,8 +15,8 @@ from socketserver import ThreadingUnixStreamServer
 import pytest
 
 from sandbox.engine import Engine, control, removal
+from sandbox.engine.reference import valid_reference
 from sandbox.errors import EngineFailed, EngineMissing, ImageMissing, SandboxRefused
-from sandbox.image.reference import valid_reference
 
 LABEL = "usermode.test.engine"
 Answer = tuple[int, object]
