@@ -38,12 +38,14 @@ class Beginning:
     """Instead of the policy's."""
     workspace: Path | None
     parent: ChildOf | None = None
+    service: str | None = None
 
     def entry(self, session: str) -> SessionStarted:
         return SessionStarted(
             session=session,
             task=self.task,
             model=self.model,
+            service=self.service,
             policy=self.policy.model_dump(mode="json"),
             policy_digest=digest(self.policy),
             image=self.image,

@@ -122,6 +122,7 @@ class Brood:
             errand.task, parent.options.model, errand.policy, way_out, parent.image, parent.image_digest,
             parent.options.runtime, parent.options.workspace,
             ChildOf(session=parent.directory.name, call_id=errand.call_id, name=line),
+            parent.options.base_url,
         )  # fmt: skip
         recorder = await begin(stack, directory, beginning, started.watch, hidden=parent.way_out.secrets)
         options = replace(

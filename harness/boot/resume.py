@@ -28,7 +28,7 @@ from harness.journal.conceal import Concealed
 from harness.journal.writer import Journal
 from harness.process.interrupt import Interrupt
 from harness.process.recorder import Recorder
-from harness.providers.models import open_provider, settled
+from harness.providers.models import open_provider, service, settled
 from harness.recovery.opening import opened
 from harness.recovery.rebuilt import Rebuilt
 from harness.recovery.takeup import finished
@@ -89,16 +89,19 @@ async def resume(
         memory = Remembered(where, policy)
         kept = await asyncio.to_thread(memory.load)
         model = settled(options.model) if options.model else past.model
-        if model != past.model:
+        # What was said to one service goes to no other that nobody named.
+        same = model.partition(":")[0] == past.model.partition(":")[0]
+        url = service(model, options.base_url or (past.service if same else None))
+        if (model, url) != (past.model, past.service):
             past.session.memory.window = None  # it was another one's
-        provider = open_provider(model, base_url=options.base_url)
+        provider = open_provider(model, base_url=url)
         stack.push_async_callback(provider.aclose)
         price = price_of(model, policy)
         engine = await stack.enter_async_context(machine())
         # From here on it is this process that goes on with it.
         recorder = Recorder(journal, Concealed(emit, journal.redactor))
         by = f"{getpass.getuser()}, process {os.getpid()}"
-        resumed = Resumed(by=by, model=model, harness_version=harness.__version__)
+        resumed = Resumed(by=by, model=model, service=url, harness_version=harness.__version__)
         said = [inbox.entry(options.message, "request", "terminal")] if options.message else []
         # With one flush, and the message last: who died amid it was told nothing and says it again.
         await recorder.record(resumed, *_torn(journal), *said)
@@ -111,7 +114,7 @@ async def resume(
             workspace=workspace,
             image=past.started.image,
             runtime="runsc" if past.started.runtime == "runsc" else "runc",
-            base_url=options.base_url,
+            base_url=url,
             home=where,
             watched=options.watched,
             prompter=options.prompter,

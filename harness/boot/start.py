@@ -22,7 +22,7 @@ from harness.events import Event, SessionEnded
 from harness.process.budget import Budget, allowance
 from harness.process.interrupt import Interrupt
 from harness.process.session import Session
-from harness.providers.models import open_provider, settled
+from harness.providers.models import open_provider, service, settled
 from harness.store import Store, home, keep_apart
 from harness.trust import in_force
 
@@ -51,6 +51,7 @@ async def run(
         kept = await asyncio.to_thread(memory.load)
         # The model, by a name that a resume can use.
         options = replace(options, model=settled(options.model))
+        options = replace(options, base_url=service(options.model, options.base_url))
         provider = open_provider(options.model, base_url=options.base_url)
         stack.push_async_callback(provider.aclose)
         price = price_of(options.model, policy)
@@ -62,7 +63,7 @@ async def run(
         directory = store.new_session()
         beginning = Beginning(
             options.task, options.model, policy, way_out, image, image_digest, options.runtime,
-            options.workspace,
+            options.workspace, service=options.base_url,
         )  # fmt: skip
         recorder = await begin(stack, directory, beginning, emit, *ignored)
         start = Start(

@@ -36,6 +36,8 @@ class SessionStarted(Value):
     session: str
     task: str
     model: str
+    service: str | None = None
+    """Where it is asked; None for its provider's own."""
     policy: JsonObject
     """The whole policy, as decided on."""
     policy_digest: str
@@ -100,6 +102,7 @@ class Resumed(Value):
     by: str
     """User and process."""
     model: str
+    service: str | None = None
     harness_version: str
 
 

@@ -21,7 +21,9 @@ class Rebuild:
         self._results: dict[str, Result] = {}
         """By call id."""
         self.model = ""
-        """Whom the session last asked."""
+        """Whom the session last asked, """
+        self.service: str | None = None
+        """and where."""
         self._timeline: Timeline[Entry] = Timeline()
 
     def feed(self, entry: Entry) -> None:
@@ -34,9 +36,9 @@ class Rebuild:
             case "rewound":
                 self._go_back(self._timeline.back(entry.to))
             case "session_started" | "resumed":
-                if entry.model != self.model:
+                if (entry.model, entry.service) != (self.model, self.service):
                     self.memory.window = None
-                self.model = entry.model
+                self.model, self.service = entry.model, entry.service
             case _:
                 self._timeline.add(entry)
                 self._fold(entry)

@@ -44,10 +44,10 @@ def open_provider(name: str, *, base_url: str | None = None, env: Mapping[str, s
         case _ if not model.strip():
             raise UsageError(f"no model in {name!r}: give one of {', '.join(FORMS)}")
         case "anthropic":
-            url = base_url or _url(env, "ANTHROPIC_BASE_URL")
+            url = service(name, base_url, env=env)
             return AnthropicProvider(model, api_key=_key(env, "ANTHROPIC_API_KEY"), base_url=url)
         case "openai":
-            url = base_url or _url(env, "OPENAI_BASE_URL")
+            url = service(name, base_url, env=env)
             return OpenAIProvider(model, api_key=_key(env, "OPENAI_API_KEY"), base_url=url)
         case "openai-chat" if base_url is None:
             key = _key(env, CHAT_KEY, "OPENAI_API_KEY", instead="name another server with --base-url")
@@ -63,6 +63,20 @@ def open_provider(name: str, *, base_url: str | None = None, env: Mapping[str, s
             return ReplayProvider.from_journal(_recording(model, env))
         case _:
             raise UsageError(f"no provider {kind!r}: give one of {', '.join(FORMS)}")
+
+
+def service(name: str, base_url: str | None, *, env: Mapping[str, str] = os.environ) -> str | None:
+    """Where that model is asked; None for its provider's own service. UsageError for a URL that is none."""
+    if base_url is not None:
+        _check_url("--base-url", base_url)
+        return base_url
+    match name.partition(":")[0]:
+        case "anthropic":
+            return _url(env, "ANTHROPIC_BASE_URL")
+        case "openai":
+            return _url(env, "OPENAI_BASE_URL")
+        case _:
+            return None
 
 
 def settled(name: str, *, env: Mapping[str, str] = os.environ) -> str:
@@ -118,5 +132,10 @@ def _check_url(where: str, url: str) -> None:
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
+    if good and "@" in parts.netloc:
+        # It is shown and journalled, and a key has a place of its own.
+        raise UsageError(
+            f"{where} holds a name or a password: give those to the model's key, and leave them out"
+        )
     if not good:
         raise UsageError(f"{where} {url!r} is not a base URL: give one like http://localhost:8080/v1")

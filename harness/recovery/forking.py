@@ -20,6 +20,7 @@ from harness.events import (
     ForkedFrom,
     MessageAdded,
     PagesEvicted,
+    Resumed,
     Rewound,
     SessionStarted,
     TurnDone,
@@ -84,6 +85,8 @@ def history(records: Iterable[Record], number: int | None) -> History:
             kept = None
         if isinstance(entry, SessionStarted):
             started = entry
+        elif isinstance(entry, Resumed) and started is not None:
+            started = started.model_copy(update={"model": entry.model, "service": entry.service})
         elif isinstance(entry, Rewound):
             timeline.back(entry.to)
             found = passed[entry.to]

@@ -202,6 +202,7 @@ class Rebuilder:
             started=started,
             policy=self._policy,
             model=self._conversation.model,
+            service=self._conversation.service,
             session=session,
             grants=self._answers.standing,
             granted=self._answers.given,

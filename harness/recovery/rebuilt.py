@@ -40,7 +40,9 @@ class Rebuilt:
     started: SessionStarted
     policy: Policy
     model: str
-    """The one that it asked last."""
+    """The one that it asked last, """
+    service: str | None
+    """and where."""
     session: Session
     grants: tuple[Grant, ...]
     """Those that stood, except the ones that are kept for good elsewhere."""

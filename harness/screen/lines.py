@@ -113,11 +113,16 @@ def _checkpoint(event: Checkpointed) -> Line:
     return Line("output", f"  checkpoint {event.number}: {what}{left}{moving}")
 
 
+def _model(event: SessionStarted | Resumed) -> str:
+    """The model, and where it answers if that is not its provider's own place."""
+    return bounded(event.model) + (f" at {bounded(event.service)}" if event.service is not None else "")
+
+
 def lines(event: Event) -> Iterator[Line]:
     """What to print, once and for good, when this event happens; nothing for most signals."""
     match event:
         case SessionStarted():
-            yield Line("head", f"session {bounded(event.session)} · model {bounded(event.model)}")
+            yield Line("head", f"session {bounded(event.session)} · model {_model(event)}")
             policy = bounded(str(event.policy.get("name", "?")))
             if event.forked is not None:
                 source, number = bounded(event.forked.session), event.forked.checkpoint
@@ -188,7 +193,7 @@ def lines(event: Event) -> Iterator[Line]:
             moved = f"{amount(event.bytes_out, 'B')} out, {amount(event.bytes_in, 'B')} in"
             yield Line("output", f"  network #{event.connection} ended: {moved}; {bounded(event.why)}")
         case Resumed():
-            yield Line("head", f"resumed by {bounded(event.by)}")
+            yield Line("head", f"resumed by {bounded(event.by)} · model {_model(event)}")
         case TakenUp():
             how = {
                 "attached": "in the container it was left in",

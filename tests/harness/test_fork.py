@@ -18,7 +18,7 @@ from harness.commands.changes import apply as apply_command
 from harness.commands.fork import fork
 from harness.commands.rewind import rewind
 from harness.errors import JournalError, UsageError
-from harness.events import Checkpointed, GrantChanged, MessageAdded, Rewound, SessionStarted
+from harness.events import Checkpointed, GrantChanged, MessageAdded, Resumed, Rewound, SessionStarted
 from harness.journal.reading import read, verify
 from harness.journal.writer import Journal
 from harness.messages import user
@@ -180,6 +180,25 @@ async def test_what_was_spent_and_allowed_stays_with_the_source(tmp_path):
     assert rebuilt.session.budget.turns == 0
     with pytest.raises(UsageError, match="checkpoint 7"):
         history(read(tmp_path / "a"), 7)
+
+
+async def test_it_asks_the_model_that_was_asked_at_that_time(tmp_path):
+    journal = Journal.create(tmp_path / "a")
+    here = {"by": "me", "model": "openai-chat:local", "service": "http://localhost:1/v1"}
+    await journal.append_many([
+        first_entry(tmp_path.name, policy=POLICY, workspace=str(tmp_path)),
+        Checkpointed(number=0, digest="0" * 64, files=0, bytes=0),
+        MessageAdded(message=user("hello")),
+        Resumed(harness_version="0", **here),
+        Checkpointed(number=1, digest="1" * 64, files=0, bytes=0),
+    ])  # fmt: skip
+    journal.close()
+    asked = [history(read(tmp_path / "a"), number).started for number in (0, 1)]
+    assert [(one.model, one.service) for one in asked] == [
+        (asked[0].model, None),
+        ("openai-chat:local", "http://localhost:1/v1"),
+    ]
+    assert asked[0].model != "openai-chat:local"
 
 
 def test_what_cannot_be_made_leaves_nothing(source, monkeypatch):

@@ -18,6 +18,7 @@ from harness.events import (
     GrantChanged,
     PagesEvicted,
     PostureMeasured,
+    Resumed,
 )
 from harness.messages import Call, JsonObject, Result, Usage
 from harness.screen.lines import OUTPUT_LINES, lines
@@ -137,6 +138,7 @@ EVENTS = [
         cost_usd=None,
     ),
     EgressClosed(connection=1, bytes_out=10, bytes_in=2_000_000, duration_s=1, why=NASTY),
+    Resumed(by=NASTY, model=NASTY, service=NASTY, harness_version="0"),
 ]
 
 
