@@ -141,10 +141,13 @@ async def fuzz_init(seconds: float, seed: int) -> str:
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
-    print(f"seed {seed}", flush=True)
-    print(f"host: {fuzz_the_host(seconds, seed)} inputs, no fault", flush=True)
-    print(f"connections: {asyncio.run(fuzz_connections(seconds, seed))} inputs, no fault", flush=True)
-    print(f"init: {asyncio.run(fuzz_init(seconds, seed))}", end="")
+    print(f"seed {seed}; three parts, {seconds:.0f} s each", flush=True)
+    print("host: what init sends, parsed … ", end="", flush=True)
+    print(f"{fuzz_the_host(seconds, seed):,} inputs, no fault", flush=True)
+    print("connections: what init says of them … ", end="", flush=True)
+    print(f"{asyncio.run(fuzz_connections(seconds, seed)):,} inputs, no fault", flush=True)
+    print("init: built with sanitizers, then fed … ", end="", flush=True)
+    print(asyncio.run(fuzz_init(seconds, seed)), end="")
 
 
 if __name__ == "__main__":
