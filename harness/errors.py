@@ -4,7 +4,7 @@
     ├── UsageError           2   the request itself is wrong
     ├── ApprovalRefused      3   a needed approval was refused or timed out
     ├── BudgetSpent          4
-    ├── ProviderError        5   the model's service, after retries (harness.providers.base)
+    ├── ProviderError        5   the model's service, after retries (harness.provider)
     └── JournalError         7   the record cannot be read, trusted or written
 (6 is `sandbox.errors.SandboxError`, 130 an interrupt.)
 """

@@ -12,11 +12,11 @@ from typing import BinaryIO, Literal
 
 from harness.errors import JournalError
 from harness.events import Rewound, SessionEnded, SessionStarted
+from harness.inbox import Inbox
 from harness.journal.lock import locked
 from harness.journal.reading import regular
 from harness.journal.record import FILE, MAX_LINE, BadLine, Record, decode
 from harness.left import noted
-from harness.process.inbox import Inbox
 from sandbox.workspace.quota import storage_of
 
 # How every line of an assistant's message begins, after the members that differ.

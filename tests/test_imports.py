@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatch
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -36,8 +36,8 @@ FRONT = {
 }
 """What knows the screen or wires everything: the rest of the harness is handed what it needs."""
 KERNEL = ("harness.kernel.", "harness.process.")
-SEAMS = {"harness.providers.base", "harness.providers.retry"}
-"""What of the providers the kernel may know: the contract and its retry, no provider."""
+SEAMS = {"harness.providers.retry"}
+"""What of the providers the kernel may know beside their contract, `harness.provider`: no provider itself."""
 OURS = sorted(path for package in BELOW for path in (ROOT / package).rglob("*.py"))
 
 
@@ -98,20 +98,26 @@ def test_a_forbidden_import_is_found(path: str, source: str) -> None:
     assert broken_rules(path, list(imported(Path(path), ast.parse(source))))
 
 
-def test_no_file_is_imported_by_what_it_imports() -> None:
+def _module(name: str, modules: Collection[str]) -> str:
+    """The file that a full dotted name stands in."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def _room(module: str) -> str:
+    """The package under the top that it belongs to, or the file itself."""
+    return ".".join(module.split(".")[:2])
+
+
+@pytest.mark.parametrize("of", [str, _room], ids=["file", "room"])
+def test_nothing_is_imported_by_what_it_imports(of: Callable[[str], str]) -> None:
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for path in OURS
     }
-
-    def module(name: str) -> str:
-        """The file that a full dotted name stands in."""
-        while name and name not in modules:
-            name = name.rpartition(".")[0]
-        return name
-
-    graph = {
-        own: {module(name) for name in imported(path, ast.parse(path.read_bytes()))} - {own, ""}
-        for own, path in modules.items()
-    }
+    graph: dict[str, set[str]] = {}
+    for own, path in modules.items():
+        names = {of(_module(name, modules)) for name in imported(path, ast.parse(path.read_bytes()))}
+        graph.setdefault(of(own), set()).update(names - {of(own), ""})
     TopologicalSorter(graph).prepare()  # CycleError names the circle

@@ -18,12 +18,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.approvals.command import lasting
 from harness.approvals.petition import Petition, binding_of, endpoint
+from policies.commands import keeps_meaning
 from policies.errors import PolicyError
 from policies.load import digest
 from policies.patterns import canonical_host
 from policies.schema import Limits, Policy
+from policies.shell import parse
 
 FILE = "grants.json"
 MAX_BYTES = 4 << 20
@@ -170,3 +171,9 @@ def _write(home: Path, grants: list[Kept]) -> None:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def lasting(command: str) -> bool:
+    """Whether a yes to exactly this command may be kept for good."""
+    commands = parse(command).commands
+    return commands is not None and len(commands) == 1 and keeps_meaning(commands[0])

@@ -26,7 +26,7 @@ from harness.kernel.loop import Kernel, run_turn
 from harness.kernel.turns import Stand, take_turns
 from harness.memory.index import Index
 from harness.prompt import system_prompt
-from harness.providers.base import ProviderError
+from harness.provider import ProviderError
 from harness.recovery.takeup import take_up
 from sandbox.egress import Gate
 from sandbox.errors import SandboxError

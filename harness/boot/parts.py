@@ -19,7 +19,7 @@ from harness.messages import Usage
 from harness.process.interrupt import Interrupt
 from harness.process.recorder import Recorder
 from harness.process.session import Session
-from harness.providers.base import Provider
+from harness.provider import Provider
 from harness.providers.prices import cost_usd
 from harness.recovery.rebuilt import Rebuilt
 from policies.schema import Policy

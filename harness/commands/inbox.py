@@ -14,10 +14,10 @@ from harness.control.client import NotRunning, line_to
 from harness.control.server import MAX_SAID
 from harness.errors import UsageError
 from harness.events import Entry, PromptDropped, SessionEnded
+from harness.inbox import Inbox
 from harness.journal.reading import read
 from harness.journal.record import Record
 from harness.journal.writer import Journal
-from harness.process.inbox import Inbox
 from harness.store import Store, home
 from harness.words import bounded
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 
 from harness.errors import JournalError, UsageError
 from harness.events import PromptDropped
-from harness.process.inbox import MAX_WAITING, Inbox, When
+from harness.inbox import MAX_WAITING, Inbox, When
 from harness.process.interrupt import Interrupt
 from harness.process.recorder import Recorder
 

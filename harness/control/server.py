@@ -27,8 +27,8 @@ from harness.approvals.petition import Reply, Scope
 from harness.approvals.service import Approvals, Pending
 from harness.control.desk import Desk
 from harness.errors import JournalError, UsageError
+from harness.inbox import When
 from harness.messages import JsonObject
-from harness.process.inbox import When
 from policies.errors import PolicyError
 from sandbox.errors import SandboxError
 from sandbox.protocol import Connection, Sandbox

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from harness.approvals.call import about_call
 from harness.approvals.service import Approval, Approvals
 from harness.events import CallIntent, CallOutcome, CallOutput, CallStarted, FileAhead
 from harness.kernel.checkpointing import Checkpointer
@@ -27,6 +26,7 @@ from harness.syscalls.arguments import fetch
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, Syscall
 from harness.syscalls.consent import DO_WITHOUT, unanswered
 from harness.syscalls.faults import guarded
+from harness.syscalls.questions import about_call
 from harness.syscalls.table import TABLE
 from harness.words import summary
 from policies.decide import Decision, Request, decide

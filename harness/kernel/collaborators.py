@@ -9,7 +9,7 @@ from harness.events import Entry, MessageAdded
 from harness.kernel.calls import Devices
 from harness.messages import Usage
 from harness.process.session import Session
-from harness.providers.base import Provider, ToolSpec
+from harness.provider import Provider, ToolSpec
 from harness.syscalls.table import tool_specs
 
 Price = Callable[[Usage], float | None]

@@ -15,6 +15,7 @@ from typing import Literal
 
 from harness.errors import BudgetSpent
 from harness.events import MessageAdded, Notice
+from harness.inbox import Prompt
 from harness.kernel.checkpointing import settled
 from harness.kernel.collaborators import Kernel, Price, add
 from harness.kernel.dispatch import run_calls
@@ -24,10 +25,9 @@ from harness.memory.assemble import fixed_tokens
 from harness.memory.room import make_room
 from harness.messages import Call, Message, Result, user
 from harness.process.budget import Budget
-from harness.process.inbox import Prompt
 from harness.process.interrupt import Interrupt
 from harness.process.session import Session
-from harness.providers.base import ProviderError
+from harness.provider import ProviderError
 from sandbox.errors import SandboxError
 
 __all__ = ["Kernel", "Price", "TurnEnded", "last_words", "next_turn", "resume_turn", "run_turn"]

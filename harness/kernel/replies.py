@@ -12,7 +12,7 @@ from harness.kernel.checkpointing import begin_one, finished
 from harness.kernel.collaborators import Kernel, add
 from harness.messages import Call, Message, Text
 from harness.process.session import Session
-from harness.providers.base import ProviderError, Reply, Request, Restarted, TextDelta, ThinkingDelta
+from harness.provider import ProviderError, Reply, Request, Restarted, TextDelta, ThinkingDelta
 from harness.providers.retry import stream_with_retry
 from harness.syscalls.arguments import bounded
 

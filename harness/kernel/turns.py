@@ -12,7 +12,7 @@ from harness.errors import BudgetSpent
 from harness.events import Notice, TurnDone
 from harness.kernel.loop import Kernel, TurnEnded, next_turn
 from harness.process.session import Session
-from harness.providers.base import ProviderError
+from harness.provider import ProviderError
 
 LEFT = TurnEnded("done", "the user left")
 Turn = Callable[[], Awaitable[TurnEnded]]

@@ -16,7 +16,7 @@ from harness.memory.facts import Facts
 from harness.memory.pages import PageTable
 from harness.memory.prefix import Prefix
 from harness.messages import Message, Usage, user
-from harness.providers.base import ToolSpec
+from harness.provider import ToolSpec
 
 HELPS = 0.1
 """Of the context, that a compaction has to free to be worth anything."""

@@ -16,7 +16,7 @@ from harness.memory.compaction import IN_A_ROW, Cut, clip, cut, head, room
 from harness.memory.pages import tokens_of
 from harness.memory.summary import UnusableSummary, parse, request
 from harness.messages import JsonObject, Message, Usage, user
-from harness.providers.base import ProviderError, Reply, Request
+from harness.provider import ProviderError, Reply, Request
 
 TRANSCRIPT = 0.5
 """Of the window, that a conversation to be summarised may take."""

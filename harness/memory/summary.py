@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.memory.facts import text_tokens
 from harness.messages import Call, JsonObject, Message, Result, Text, Value
-from harness.providers.base import Request
+from harness.provider import Request
 
 OUTPUT_TOKENS = 8_000
 """Of the answer; a model that thinks first needs most of them for that."""

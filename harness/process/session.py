@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.inbox import Inbox
 from harness.loops import LoopDetector
 from harness.memory.assemble import Memory
 from harness.messages import Message
 from harness.process.budget import Budget
-from harness.process.inbox import Inbox
 from policies.schema import Limits
 from sandbox.protocol import Completed
 

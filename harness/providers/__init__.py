@@ -1,1 +1,1 @@
-"""Models: one file a provider, all behind `base.Provider`."""
+"""Models: one file a provider, all behind `harness.provider.Provider`."""

@@ -8,7 +8,7 @@ import re
 from typing import Any, NoReturn
 
 from harness.messages import Call, JsonObject, Part, Result
-from harness.providers.base import Stop
+from harness.provider import Stop
 
 MOST_TOKENS = 10**12
 """Of one request. A service that says more has lost count, and no limit on tokens is higher."""

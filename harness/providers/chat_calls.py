@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.messages import Call, JsonObject
-from harness.providers.base import Request
+from harness.provider import Request
 from harness.providers.calls import parse_call, safe_id
 
 

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any
 
-from harness.providers.base import Fault, ProviderError
+from harness.provider import Fault, ProviderError
 
 _MESSAGE_CHARS = 400
 

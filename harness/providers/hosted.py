@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any
 
-from harness.providers.base import Delta, ProviderError, Request
+from harness.provider import Delta, ProviderError, Request
 from harness.providers.faults import one_line
 from harness.providers.wire import CLOCKS, Clocks, Reader, Response, Service, cause, stream_reply
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.errors import UsageError
+from harness.provider import Provider, ProviderError
 from harness.providers.anthropic import AnthropicProvider
-from harness.providers.base import Provider, ProviderError
 from harness.providers.openai import OpenAIProvider
 from harness.providers.openai_chat import OpenAIChatProvider
 from harness.providers.replay import ReplayProvider

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thinking, Usage
-from harness.providers.base import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
+from harness.provider import Delta, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import (
     clean,
     counted,

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.messages import Call, JsonObject, Message, Part, Result, Text, Thinking
-from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
+from harness.provider import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import clean, cut_short, safe_id, sent_arguments, sent_result
 from harness.providers.chat_calls import StreamedCalls, calls_in_text
 from harness.providers.faults import answered

@@ -21,7 +21,7 @@ from harness.journal.reading import read
 from harness.journal.record import FILE
 from harness.memory.rebuild import Rebuild
 from harness.messages import Message, Text, Thinking, Usage
-from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
+from harness.provider import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.drift import drift
 from harness.store import SESSION_ID
 

@@ -25,7 +25,7 @@ from tenacity import (
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from harness.providers.base import TRANSIENT, Delta, Provider, ProviderError, Request, Restarted
+from harness.provider import TRANSIENT, Delta, Provider, ProviderError, Request, Restarted
 
 OnRetry = Callable[[ProviderError, int, float], None]
 """Told before each wait: what happened, which attempt comes next (the first retry is 2), seconds until then.

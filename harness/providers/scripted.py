@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 
 from harness.errors import UsageError
 from harness.messages import Call, JsonObject, Message, Part, Text, Thinking, Usage, Value
-from harness.providers.base import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
+from harness.provider import Delta, ProviderError, Reply, Request, Stop, TextDelta, ThinkingDelta
 from harness.providers.calls import parse_call
 
 _PIECES = 3

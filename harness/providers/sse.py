@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.messages import JsonObject
-from harness.providers.base import ProviderError
+from harness.provider import ProviderError
 
 _EVENT_BYTES = 32 << 20
 """The largest single event; a whole reply is repeated in the last one of some services."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from harness.providers.base import Delta, ProviderError, Reply
+from harness.provider import Delta, ProviderError, Reply
 from harness.providers.faults import answered, one_line
 from harness.providers.sse import Event, EventDecoder
 

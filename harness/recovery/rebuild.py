@@ -24,13 +24,13 @@ from harness.events import (
     SessionEnded,
     SessionStarted,
 )
+from harness.inbox import Inbox
 from harness.journal.record import Record
 from harness.loops import PERIODS, STOP_AT
 from harness.memory.assemble import fixed_tokens
 from harness.memory.rebuild import Rebuild
 from harness.messages import Call, JsonObject, Result, Usage
 from harness.process.budget import Budget, allowance
-from harness.process.inbox import Inbox
 from harness.process.session import FIRST_EXEC_ID, WORKSPACE, Child, Job, Made, PlanStep, Session
 from harness.process.traffic import Traffic
 from harness.prompt import system_prompt

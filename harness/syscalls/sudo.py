@@ -13,10 +13,10 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.approvals.command import look
 from harness.approvals.petition import Kind, Petition, Scope, endpoint, network_petition
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused, resolve
 from harness.syscalls.bash import find_tools
+from harness.syscalls.bound import look
 from harness.syscalls.consent import consent
 from harness.syscalls.host_path import default_place, host_path
 from harness.syscalls.more import limits

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from harness.messages import JsonObject
-from harness.providers.base import ToolSpec
+from harness.provider import ToolSpec
 from harness.syscalls import bash, glob, grep, job, merge, plan, read, recall, spawn, sudo, write
 from harness.syscalls.base import Arguments, Syscall
 

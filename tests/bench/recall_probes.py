@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from harness.approvals.grants import Grants
 from harness.approvals.service import Approvals
 from harness.events import Compacted, Event
+from harness.inbox import Inbox
 from harness.journal.writer import Journal
 from harness.kernel.calls import Devices
 from harness.kernel.loop import Kernel, run_turn
 from harness.memory.index import Index
 from harness.messages import Call, Message, Result, Text, Thinking
 from harness.process.budget import Budget, allowance
-from harness.process.inbox import Inbox
 from harness.process.interrupt import Interrupt
 from harness.process.recorder import Recorder
 from harness.process.session import Session
 from harness.prompt import system_prompt
-from harness.providers.base import Delta, Request
+from harness.provider import Delta, Request
 from harness.providers.scripted import ScriptedProvider
 from policies.schema import Limits, Policy, Rule
 from sandbox.memory import GuestProcess, MemorySandbox

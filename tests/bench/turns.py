@@ -27,7 +27,7 @@ from harness.process.interrupt import Interrupt
 from harness.process.recorder import Recorder
 from harness.process.session import Session
 from harness.prompt import system_prompt
-from harness.providers.base import Delta, Reply, Request, TextDelta
+from harness.provider import Delta, Reply, Request, TextDelta
 from policies.schema import Limits, Policy, Rule
 from sandbox.memory import MemorySandbox
 from tests.bench.figure import Beside, Figure, NotMeasured, Target

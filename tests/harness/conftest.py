@@ -22,7 +22,7 @@ from harness.process.outlet import Outlet
 from harness.process.recorder import Recorder
 from harness.process.session import Session
 from harness.prompt import system_prompt
-from harness.providers.base import Provider
+from harness.provider import Provider
 from harness.providers.scripted import ScriptedProvider
 from policies.schema import Policy
 from sandbox.memory import MemorySandbox

@@ -14,7 +14,7 @@ from harness.errors import JournalError, UsageError
 from harness.events import SessionEnded, SessionStarted, WorkspaceCopied
 from harness.journal.reading import verify
 from harness.journal.writer import Journal
-from harness.providers.base import ProviderError
+from harness.provider import ProviderError
 from policies import PolicyError, load
 from policies.schema import Limits
 from sandbox.errors import EngineMissing, ImageMissing, SandboxGone

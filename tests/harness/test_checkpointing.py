@@ -12,7 +12,7 @@ from harness.errors import BudgetSpent
 from harness.events import Checkpointed
 from harness.kernel.checkpointing import checkpointing
 from harness.process.session import Job
-from harness.providers.base import ProviderError
+from harness.provider import ProviderError
 from policies.schema import Limits
 
 

@@ -21,7 +21,7 @@ from harness.memory.rebuild import Rebuild
 from harness.memory.room import make_room
 from harness.memory.summary import UnusableSummary, parse, request
 from harness.messages import Call, Message, Result, Text, Thinking, Usage, user
-from harness.providers.base import ProviderError, Reply
+from harness.provider import ProviderError, Reply
 from harness.providers.replay import ReplayProvider
 from harness.providers.scripted import ScriptedProvider
 from harness.recovery.rebuild import Rebuilder

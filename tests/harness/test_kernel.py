@@ -11,7 +11,7 @@ from kernel_double import NO, YES, MemoryJournal, Says, bash, calls, policy_with
 from harness.errors import BudgetSpent, JournalError
 from harness.events import BudgetChanged, CallIntent, CallOutput, CallStarted, MessageAdded, TextStreamed
 from harness.messages import Message, Text, Usage
-from harness.providers.base import ProviderError, Reply, TextDelta
+from harness.provider import ProviderError, Reply, TextDelta
 from policies.schema import Rule, When
 from sandbox.errors import SandboxGone
 

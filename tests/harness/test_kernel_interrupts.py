@@ -9,7 +9,7 @@ from kernel_double import Says, bash, calls, policy_with
 
 from harness.events import CallIntent, CallOutcome, MessageAdded
 from harness.process.interrupt import Interrupt
-from harness.providers.base import TextDelta
+from harness.provider import TextDelta
 from policies.schema import Rule
 
 

@@ -18,7 +18,7 @@ from harness.memory.eviction import HIGH, RECENT
 from harness.memory.pages import PageTable, tokens_of
 from harness.memory.rebuild import Rebuild
 from harness.messages import Call, Message, Result, Usage, user
-from harness.providers.base import Reply
+from harness.provider import Reply
 from harness.providers.replay import ReplayProvider
 from harness.providers.scripted import ScriptedProvider
 

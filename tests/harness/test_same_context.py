@@ -20,7 +20,7 @@ from harness.memory.index import Index
 from harness.memory.pages import tokens_of
 from harness.memory.room import make_room
 from harness.messages import Message, Text, Usage
-from harness.providers.base import ProviderError, Reply
+from harness.provider import ProviderError, Reply
 from harness.providers.calls import parse_call
 from harness.recovery.rebuild import Rebuilder
 from harness.recovery.takeup import finished

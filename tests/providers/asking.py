@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.messages import Message, user
-from harness.providers.base import Delta, Provider, ProviderError, Reply, Request, ToolSpec
+from harness.provider import Delta, Provider, ProviderError, Reply, Request, ToolSpec
 from harness.providers.wire import Clocks
 
 BASH = ToolSpec("bash", "Run a command.", {"type": "object", "properties": {"command": {"type": "string"}}})

@@ -10,8 +10,8 @@ from test_anthropic_wire import HELLO as CLAUDE_HELLO
 from test_chat_wire import HELLO as CHAT_HELLO
 from test_openai_wire import HELLO as GPT_HELLO
 
+from harness.provider import Provider
 from harness.providers.anthropic import AnthropicProvider
-from harness.providers.base import Provider
 from harness.providers.openai import OpenAIProvider
 from harness.providers.openai_chat import OpenAIChatProvider
 from harness.providers.wire import Clocks

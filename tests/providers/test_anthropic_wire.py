@@ -8,8 +8,8 @@ from asking import BASH, HASTY, KEY, ask, deltas_of, fault_of, reply_of
 from wire_server import Answer, recut, sse, wire_server
 
 from harness.messages import Call, Message, Result, Text, Thinking, Usage, user
+from harness.provider import TextDelta, ThinkingDelta
 from harness.providers.anthropic import AnthropicProvider
-from harness.providers.base import TextDelta, ThinkingDelta
 
 MODEL = "claude-test"
 MAKER = f"anthropic:{MODEL}"

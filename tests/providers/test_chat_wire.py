@@ -9,7 +9,7 @@ from asking import BASH, HASTY, KEY, ask, deltas_of, fault_of, reply_of
 from wire_server import Answer, recut, sse, wire_server
 
 from harness.messages import Call, Message, Result, Text, Thinking, Usage, user
-from harness.providers.base import Request, TextDelta, ThinkingDelta
+from harness.provider import Request, TextDelta, ThinkingDelta
 from harness.providers.openai_chat import OpenAIChatProvider
 from harness.providers.wire import Clocks
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.provider import ProviderError
 from harness.providers import sse
-from harness.providers.base import ProviderError
 from harness.providers.calls import clean, parse_call, safe_id
 from harness.providers.sse import Event, EventDecoder
 

@@ -11,8 +11,8 @@ from services import WIRED
 from wire_server import Answer, wire_server
 
 from harness.errors import UsageError
+from harness.provider import ProviderError
 from harness.providers.anthropic import AnthropicProvider
-from harness.providers.base import ProviderError
 from harness.providers.models import open_provider, settled
 from harness.providers.openai import OpenAIProvider
 from harness.providers.openai_chat import OpenAIChatProvider

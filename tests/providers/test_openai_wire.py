@@ -6,7 +6,7 @@ from asking import BASH, HASTY, KEY, ask, deltas_of, fault_of, reply_of
 from wire_server import Answer, recut, sse, wire_server
 
 from harness.messages import Call, Message, Result, Text, Thinking, Usage, user
-from harness.providers.base import TextDelta, ThinkingDelta
+from harness.provider import TextDelta, ThinkingDelta
 from harness.providers.openai import OpenAIProvider
 
 USAGE = {

@@ -17,7 +17,7 @@ from wire_server import Answer, WireServer, wire_server
 
 from harness.events import MessageAdded
 from harness.messages import Message, Text, user
-from harness.providers.base import Provider, ProviderError, Reply, Request, Restarted, TextDelta
+from harness.provider import Provider, ProviderError, Reply, Request, Restarted, TextDelta
 from harness.providers.replay import ReplayProvider
 from harness.providers.retry import stream_with_retry
 from harness.providers.scripted import ScriptedProvider

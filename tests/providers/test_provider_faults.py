@@ -15,7 +15,7 @@ from asking import KEY, ask, deltas_of, fault_of, reply_of
 from services import WIRED, Wired
 from wire_server import Answer, recut, refusal, wire_server
 
-from harness.providers.base import ProviderError, TextDelta
+from harness.provider import ProviderError, TextDelta
 from harness.providers.faults import fault_of as fault_named
 from harness.providers.wire import Clocks
 

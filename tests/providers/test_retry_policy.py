@@ -11,7 +11,7 @@ from contextlib import aclosing
 import pytest
 
 from harness.messages import Message, Text, Usage, user
-from harness.providers.base import Delta, Fault, ProviderError, Reply, Request, Restarted, TextDelta
+from harness.provider import Delta, Fault, ProviderError, Reply, Request, Restarted, TextDelta
 from harness.providers.retry import RetryPolicy, stream_with_retry
 
 REQUEST = Request(system="", messages=(user("go"),), tools=())

@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.messages import Message, Result, Text, user
-from harness.providers.base import ProviderError, Reply, Request, TextDelta, ThinkingDelta
+from harness.provider import ProviderError, Reply, Request, TextDelta, ThinkingDelta
 from harness.providers.scripted import ScriptedProvider
 
 

@@ -10,8 +10,8 @@ import pytest
 from mortal import Died, World, install, worlds
 
 from harness.events import MessageAdded, PromptQueued, SessionEnded, TurnDone
+from harness.inbox import Inbox
 from harness.messages import Result
-from harness.process.inbox import Inbox
 
 
 def bash(command):

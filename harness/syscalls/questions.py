@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from harness.approvals.command import BoundCommand, lasting, look, look_at
 from harness.approvals.petition import Facts, Petition, Scope
+from harness.approvals.remembered import lasting
 from harness.approvals.service import Again
 from harness.messages import Call
 from harness.syscalls.base import Access
+from harness.syscalls.bound import BoundCommand, look, look_at
 from harness.visible import visible
 from policies.decide import Decision
 from policies.schema import Policy

@@ -16,7 +16,6 @@ from itertools import pairwise, product
 
 from harness.syscalls.base import Refused, resolve
 from harness.visible import visible
-from policies.commands import keeps_meaning
 from policies.shell import Words, bare, parse
 from sandbox.errors import SandboxError
 from sandbox.protocol import Sandbox
@@ -104,12 +103,6 @@ async def look(box: Sandbox, command: str, cwd: str, user: str, *, programs: boo
 async def look_at(box: Sandbox, path: str) -> str | None:
     """The digest of one file; None where there is none. Raises SandboxError."""
     return (await _digest(box, path, MAX_BYTES))[0]
-
-
-def lasting(command: str) -> bool:
-    """Whether a yes to exactly this command may be kept for good."""
-    commands = parse(command).commands
-    return commands is not None and len(commands) == 1 and keeps_meaning(commands[0])
 
 
 def _paths(command: str, cwd: str, *, programs: bool) -> tuple[list[str], bool]:
