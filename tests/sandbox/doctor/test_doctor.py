@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from sandbox.address import EngineAddress
-from sandbox.advisories import ADVISORIES, affected, mended_by_distribution, open_holes, parse
 from sandbox.doctor import Facts, Finding, examine, findings
+from sandbox.doctor.advisories import ADVISORIES, affected, mended_by_distribution, open_holes, parse
 from sandbox.engine import Engine
 from sandbox.errors import EngineFailed
 from sandbox.runtime import GVisor
