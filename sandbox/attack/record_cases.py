@@ -15,7 +15,7 @@ from sandbox.attack.case import Case, NotApplicable, Program, Target
 from sandbox.attack.container_cases import SOCKETS
 from sandbox.errors import SandboxGone, WireError
 from sandbox.protocol import Command
-from sandbox.wire.frames import decode_calls
+from sandbox.wire.payloads import decode_calls
 
 NO_WIRE = "only a session has a wire"
 NO_FILES = "its files are the engine's business; nothing of the harness touches them"

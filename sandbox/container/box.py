@@ -20,7 +20,8 @@ from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
 from sandbox.posture.check import Posture
 from sandbox.protocol import Command, Completed, Connection, FileStat, Gatekeeper, Progress
 from sandbox.wire.channel import Channel, Fault, errno_to_exception
-from sandbox.wire.frames import Living, Request, decode_calls
+from sandbox.wire.frames import Request
+from sandbox.wire.payloads import Living, decode_calls
 from sandbox.wire.streams import Streams
 from sandbox.workspace.copyin import CopyReport
 

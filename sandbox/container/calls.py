@@ -20,9 +20,9 @@ from sandbox.wire.frames import (
     Frame,
     Reply,
     Request,
-    Result,
     ResultFlag,
 )
+from sandbox.wire.payloads import Result
 
 NAMES: tuple[Stream, Stream] = ("stdout", "stderr")
 CREDIT_EVERY = STREAM_WINDOW // 4

@@ -8,16 +8,8 @@ from typing import Final
 
 from sandbox.protocol import FileKind, FileStat
 from sandbox.wire.channel import Channel, Fault, errno_to_exception
-from sandbox.wire.frames import (
-    END,
-    FRAME_MAX,
-    WHOLE,
-    Facts,
-    Request,
-    WriteFlag,
-    read_request,
-    write_request,
-)
+from sandbox.wire.frames import END, FRAME_MAX, WHOLE, Request, WriteFlag
+from sandbox.wire.payloads import Facts, read_request, write_request
 
 AT_ONCE = 16
 LIST_BYTES = 256 << 20

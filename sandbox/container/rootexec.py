@@ -26,7 +26,7 @@ from sandbox.hardening import INIT, mask_of
 from sandbox.protocol import Completed, Rusage
 from sandbox.wire.attach import Attachment
 from sandbox.wire.channel import Fault
-from sandbox.wire.frames import Spawn
+from sandbox.wire.payloads import Spawn
 
 BEYOND_S = 20.0
 """For a command to be ended after its time and grace; then whoever should have done that is given up."""

@@ -9,7 +9,8 @@ from policies import Policy
 from sandbox.errors import SandboxRefused
 from sandbox.hardening import WORKSPACE
 from sandbox.protocol import Command
-from sandbox.wire.frames import Spawn, SpawnFlag
+from sandbox.wire.frames import SpawnFlag
+from sandbox.wire.payloads import Spawn
 
 STDIN_INLINE = 32_768
 """Of standard input, this much goes with the request itself."""

@@ -14,19 +14,8 @@ from typing import Protocol
 
 from sandbox.errors import Busy, SandboxGone, WireError
 from sandbox.wire.attach import Attachment
-from sandbox.wire.frames import (
-    END,
-    NOT_REGULAR,
-    PADDING,
-    Frame,
-    Living,
-    Parser,
-    Reply,
-    Request,
-    decode_calls,
-    frame,
-    hello,
-)
+from sandbox.wire.frames import END, NOT_REGULAR, PADDING, Frame, Parser, Reply, Request, frame, hello
+from sandbox.wire.payloads import Living, decode_calls
 
 GREETING_S = 20.0
 PING_EVERY_S = 10.0

@@ -15,17 +15,8 @@ from sandbox.errors import Busy, SandboxGone, WireError
 from sandbox.protocol import Connection, Origin
 from sandbox.wire.channel import Channel, Fault, fault_of
 from sandbox.wire.connection import StreamConnection
-from sandbox.wire.frames import (
-    CONN_OURS,
-    END,
-    MAX_CONNS,
-    Frame,
-    Opened,
-    Reply,
-    Request,
-    decode_count,
-    port_request,
-)
+from sandbox.wire.frames import CONN_OURS, END, MAX_CONNS, Frame, Reply, Request
+from sandbox.wire.payloads import Opened, decode_count, port_request
 
 LINGER_S = 30.0
 """How long a connection that was served may take to say its last words."""

@@ -13,19 +13,8 @@ import time
 from sandbox import Command, open_sandbox
 from sandbox.errors import WireError
 from sandbox.protocol import Connection
-from sandbox.wire.frames import (
-    CONN_OURS,
-    Facts,
-    Frame,
-    Opened,
-    Parser,
-    Reply,
-    Request,
-    Result,
-    decode_calls,
-    decode_count,
-    frame,
-)
+from sandbox.wire.frames import CONN_OURS, Frame, Parser, Reply, Request, frame
+from sandbox.wire.payloads import Facts, Opened, Result, decode_calls, decode_count
 from sandbox.wire.streams import Streams
 from tests.images.sanitized import DEV, compile_all, link_fuzzer
 

@@ -15,17 +15,14 @@ from sandbox.wire.frames import (
     MAGIC,
     OVERHEAD,
     PADDING,
-    Facts,
     Frame,
     Parser,
     Reply,
     Request,
-    Result,
-    Spawn,
-    decode_calls,
     frame,
     hello,
 )
+from sandbox.wire.payloads import Facts, Result, Spawn, decode_calls
 
 EPOCH = 0x1234ABCD
 NONCE = bytes(range(16))

@@ -12,16 +12,7 @@ from sandbox.errors import SandboxGone, WireError
 from sandbox.protocol import Connection
 from sandbox.wire.channel import Channel
 from sandbox.wire.connection import StreamConnection
-from sandbox.wire.frames import (
-    CONN_OURS,
-    CONN_WINDOW,
-    END,
-    FRAME_MAX,
-    MAX_CONNS,
-    Frame,
-    Reply,
-    Request,
-)
+from sandbox.wire.frames import CONN_OURS, CONN_WINDOW, END, FRAME_MAX, MAX_CONNS, Frame, Reply, Request
 from sandbox.wire.streams import Streams
 
 OURS = CONN_OURS + 1

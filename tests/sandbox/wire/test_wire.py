@@ -19,7 +19,8 @@ from sandbox.errors import SandboxError, SandboxGone
 from sandbox.posture.facts import MOUNTS, NETWORK, STATUS, glanced, status
 from sandbox.wire.attach import Attachment
 from sandbox.wire.channel import Channel
-from sandbox.wire.frames import Request, Spawn, frame
+from sandbox.wire.frames import Request, frame
+from sandbox.wire.payloads import Spawn
 
 pytestmark = pytest.mark.docker
 
