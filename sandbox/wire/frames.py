@@ -1,4 +1,4 @@
-"""Frames of the wire, as bytes: making them, and finding them in what init sends. Pure; every input is hostile.
+"""Frames of the wire, as bytes: making them, and finding them in what init sends. Pure; all input is hostile.
 
 The format is described in images/init/PROTOCOL.md.
 """
