@@ -148,9 +148,13 @@ def text_tokens(text: str) -> int:
 
 def quoted(text: str, most: int = _TEXT) -> str:
     """Text of the guest's or a model's, as data: one line, escaped, bounded, between quotation marks."""
-    if len(text) > most:
-        text = f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
-    return json.dumps(visible(text, multiline=True), ensure_ascii=False)
+    return json.dumps(visible(cropped(text, most), multiline=True), ensure_ascii=False)
+
+
+def cropped(text: str, most: int) -> str:
+    """Head and tail of a text that is too long, in so many characters."""
+    tail = most // 3
+    return text if len(text) <= most else f"{text[: most - tail - 3]} … {text[-tail:]}"
 
 
 def _newest(lines: Iterable[str], tokens: int) -> Iterator[str]:

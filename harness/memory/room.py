@@ -54,6 +54,8 @@ async def make_room(
         await records.record(learned)
         memory.window = learned.tokens
     limit = min(limit, memory.window or limit)
+    if not room(memory, limit):
+        return _stuck(memory, limit)
     before = memory.tokens
     evicted = memory.make_room(messages, limit)
     if evicted is not None:
@@ -78,12 +80,15 @@ async def make_room(
         if squeeze > IN_A_ROW and memory.tokens > 0.9 * held:
             break
     if memory.tokens > limit or (overflowed and memory.tokens >= before):
-        return (
-            f"the context cannot be made smaller: {memory.tokens:,} of {limit:,} tokens, of which "
-            f"{memory.calibration.tokens(memory.fixed):,} are the system prompt and the tools "
-            f"({_whose(memory)})"
-        )
+        return _stuck(memory, limit)
     return None
+
+
+def _stuck(memory: Memory, limit: int) -> str:
+    return (
+        f"the context cannot be made smaller: {memory.tokens:,} of {limit:,} tokens, of which "
+        f"{memory.calibration.tokens(memory.fixed):,} are the system prompt and the tools ({_whose(memory)})"
+    )
 
 
 def _whose(memory: Memory) -> str:
@@ -109,17 +114,23 @@ async def _compact(
     cause: Literal["full", "overflow"] = "overflow" if overflowed else "full"
     before, answers = memory.tokens, _Answers()
     earlier = memory.compacted.summary if memory.compacted is not None else None
+    free = room(memory, limit)
+    text = head(memory, messages, at, earlier, free >> squeeze)
+    after = _after(memory, text, at)
+    if after >= before:
+        return True  # No smaller: done each time, it would cost a summary and the cache.
     summary = earlier
     if at.through > at.begin:
-        found = await _summarise(messages[at.begin : at.through], at.first_page, earlier, limit, ask, answers)
+        tokens = int((memory.fixed + free) * TRANSCRIPT)
+        found = await _summarise(
+            messages[at.begin : at.through], at.first_page, earlier, tokens, ask, answers
+        )
         if found is None:
             return False
-        summary = found or earlier
-    text = head(memory, messages, at, summary, room(memory, limit) >> squeeze)
-    guessed = sum(tokens_of(part) for part in user(text).parts) + at.tail_tokens
-    after = memory.calibration.tokens(memory.fixed + guessed)
-    if at.through == at.begin and after >= before:
-        return True  # A head made anew that is no smaller: done each time, it would only lose the cache.
+        if found:
+            summary = found
+            text = head(memory, messages, at, summary, free >> squeeze)
+            after = _after(memory, text, at)
     entry = Compacted(
         through=at.through,
         pages=at.pages,
@@ -137,16 +148,21 @@ async def _compact(
     return True
 
 
+def _after(memory: Memory, text: str, at: Cut) -> int:
+    """Tokens of the next request with this text in place of what is cut off."""
+    guessed = sum(tokens_of(part) for part in user(text).parts) + at.tail_tokens
+    return memory.calibration.tokens(memory.fixed + guessed)
+
+
 async def _summarise(
     messages: list[Message],
     first_page: int,
     earlier: JsonObject | None,
-    limit: int,
+    tokens: int,
     ask: Ask,
     answers: _Answers,
 ) -> JsonObject | None:
     """The summary as validated, empty where the facts alone must do, None when cancelled."""
-    tokens = int(limit * TRANSCRIPT)
     for _ in range(ATTEMPTS):
         try:
             answer = await ask(request(messages, first_page, earlier, tokens, answers.why))

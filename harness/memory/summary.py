@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
-from harness.memory.facts import text_tokens
+from harness.memory.facts import cropped, quoted, text_tokens
 from harness.messages import Call, JsonObject, Message, Result, Text, Value
 from harness.provider import Request
 
@@ -22,14 +22,20 @@ _CAPS = (8_000, 3_000, 1_000, 300, 100)
 """Characters of one part in the transcript, the first under which all of it fits."""
 _BREAKS = (0x85, 0x2028, 0x2029)
 
-Item = Annotated[str, Field(min_length=1, max_length=800)]
+GOAL_CHARS, ITEM_CHARS = 4_000, 800
+"""Of the goal, and of one item of a list."""
+LISTS = ("decisions", "constraints", "findings", "next_steps", "open_questions")
+_SHORT = 60
+"""Characters to which an item is cut before one is left out."""
+
+Item = Annotated[str, Field(min_length=1, max_length=ITEM_CHARS)]
 Items = Annotated[tuple[Item, ...], Field(max_length=60)]
 
 
 class Summary(Value):
     """What only the model can say of its work. Facts are the harness's to fill in."""
 
-    goal: str = Field(min_length=1, max_length=4000)
+    goal: str = Field(min_length=1, max_length=GOAL_CHARS)
     decisions: Items = ()
     constraints: Items = ()
     findings: Items = ()
@@ -72,9 +78,9 @@ def request(
     """Ask for a summary of these messages, the first part of which is page `first_page`.
 
     The transcript has at most about `tokens` (estimated). `earlier` is the summary of what came before them,
-    `refused` why an earlier answer could not be used.
+    of which a third of that is shown at most, `refused` why an earlier answer could not be used.
     """
-    before = [json.dumps({"kind": "earlier summary", "summary": earlier})] if earlier is not None else []
+    before = [_earlier(Summary.model_validate(earlier), tokens // 3)] if earlier is not None else []
     budget = tokens - sum(map(text_tokens, before))
     lines = [*before, *transcript(messages, first_page, budget)]
     again = f"\n\nAn earlier answer of yours could not be used: {refused}" if refused else ""
@@ -104,10 +110,32 @@ def parse(text: str) -> Summary:
         return Summary.model_validate(value)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(step)[:40] for step in first["loc"])
-        raise UnusableSummary(json.dumps(f"{where}: {first['msg']}")) from exc
+        where = [".".join(str(step)[:40] for step in first["loc"])] if first["loc"] else []
+        raise UnusableSummary(json.dumps(": ".join([*where, first["msg"]]))) from exc
     except (ValueError, RecursionError) as exc:
         raise UnusableSummary("it was no valid JSON") from exc
+
+
+def shortened(summary: Summary, tokens: int) -> tuple[Summary, dict[str, int]]:
+    """What of it fits into about so many tokens, and how many items of which lists do not: long texts are cut
+    first, then the last items of a list left out.
+    """
+    goal = cropped(summary.goal, max(_SHORT, min(GOAL_CHARS, tokens)))
+    tokens -= text_tokens(quoted(goal, GOAL_CHARS))
+    lists = {name: listed for name in LISTS if (listed := getattr(summary, name))}
+    kept: dict[str, tuple[str, ...]] = {}
+    for done, (name, listed) in enumerate(lists.items()):
+        # An even share of what is left, so that no list crowds out another.
+        share = max(0, tokens) // (len(lists) - done)
+        for most in (ITEM_CHARS, max(_SHORT, share * 4 // len(listed))):
+            short = [cropped(item, most) for item in listed]
+            fit = _fitting([f"- {quoted(item, ITEM_CHARS)}" for item in short], share)
+            if len(fit) == len(listed):
+                break
+        kept[name] = tuple(short[: len(fit)])
+        tokens -= sum(map(text_tokens, fit))
+    left_out = {name: missing for name, listed in lists.items() if (missing := len(listed) - len(kept[name]))}
+    return summary.model_copy(update={"goal": goal, **kept}), left_out
 
 
 def clipped(text: str, most: int, hint: str = "") -> str:
@@ -117,6 +145,12 @@ def clipped(text: str, most: int, hint: str = "") -> str:
     head, tail = text[: most * 2 // 3], text[len(text) - most // 3 :]
     left_out = len(text) - len(head) - len(tail)
     return f"{head}\n[… {left_out:,} of {len(text):,} characters are left out here{hint} …]\n{tail}"
+
+
+def _earlier(summary: Summary, tokens: int) -> str:
+    short, left_out = shortened(summary, tokens)
+    missing = {"left_out": left_out} if left_out else {}
+    return _line({"kind": "earlier summary", "summary": short.model_dump(mode="json"), **missing})
 
 
 def _lines(messages: Sequence[Message], first_page: int, cap: int) -> Iterator[str]:

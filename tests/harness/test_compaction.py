@@ -343,8 +343,11 @@ async def test_a_limit_below_what_every_request_has_ends_the_turn(make_session):
 
 
 async def test_three_compactions_in_a_row_that_free_next_to_nothing_end_the_turn(make_session, monkeypatch):
-    # A head as long as what it replaces: whatever made it so, nobody may pay for a fourth.
-    monkeypatch.setattr("harness.memory.room.head", lambda memory, *rest: "x" * 4 * memory.table.tokens)
+    # A head nearly as long as what it replaces: whatever made it so, nobody may pay for a fourth.
+    def long(memory, messages, at, *rest):
+        return "x" * int(4 * (0.95 * memory.table.tokens - at.tail_tokens))
+
+    monkeypatch.setattr("harness.memory.room.head", long)
     provider = Summarises(talking(40), GOOD)
     run = session(make_session, provider)
     ended = await run.turn(TASK)
