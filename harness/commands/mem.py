@@ -40,6 +40,11 @@ class Memory:
     copied: int = 0
     """Entries that are another session's, which paid for them, and still to come."""
 
+    @property
+    def room(self) -> int:
+        """Tokens that a request may have: the policy's limit, or what the model refused if that is less."""
+        return min(self.limit, self.told.memory.window or self.limit)
+
     def paid(self, name: str) -> int:
         return sum(getattr(one, name) for one in self.usage)
 
@@ -116,7 +121,9 @@ def sums(memory: Memory) -> Iterator[str]:
     known, pages = memory.told.memory, memory.told.memory.table.pages
     out = [page for page in pages if page.state in ("evicted", "compacted")]
     outside = known.calibration.tokens(sum(page.tokens for page in out))
-    yield f"context: {amount(known.tokens)} of {amount(memory.limit)} tokens, {counted(len(pages), 'page')}"
+    whose = "" if memory.room == memory.limit else " that the model takes"
+    room = f"{amount(memory.room)} tokens{whose}"
+    yield f"context: {amount(known.tokens)} of {room}, {counted(len(pages), 'page')}"
     yield f"outside: {counted(len(out), 'page')}, {amount(outside)} tokens"
     asked = counted(len(memory.usage), "request")
     cost = "price unknown" if memory.cost_usd is None else f"${memory.cost_usd:.4f}"
@@ -147,7 +154,7 @@ def json_lines(memory: Memory) -> Iterator[str]:
         {
             "kind": "memory",
             "tokens": known.tokens,
-            "limit": memory.limit,
+            "limit": memory.room,
             "pages": len(known.table.pages),
             "requests": len(memory.usage),
             "cost_usd": memory.cost_usd,
