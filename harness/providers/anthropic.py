@@ -47,23 +47,24 @@ class AnthropicProvider(Hosted):
 def request_body(request: Request, maker: str) -> JsonObject:
     """The request's JSON, without model. The same messages always give the same bytes, markers for the cache
     aside: those stand on what every request shares and on the last two user turns (the older one is where the
-    previous request wrote its cache).
+    previous request wrote its cache). A summary's has none: nothing follows that could read what it writes.
     """
+    marked: JsonObject = {"cache_control": _CACHED} if request.purpose == "turn" else {}
     body: JsonObject = {
         "max_tokens": request.max_output_tokens,
         "messages": _messages(request.messages, maker),
     }
     if request.system:
-        body["system"] = [{"type": "text", "text": request.system, "cache_control": _CACHED}]
+        body["system"] = [{"type": "text", "text": request.system, **marked}]
     if request.tools:
         tools: list[JsonObject] = [
             {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
             for tool in request.tools
         ]
-        body["tools"] = [*tools[:-1], {**tools[-1], "cache_control": _CACHED}]
+        body["tools"] = [*tools[:-1], {**tools[-1], **marked}]
     turns = [message for message in body["messages"] if message["role"] == "user"]
     for message in turns[-2:]:
-        message["content"][-1]["cache_control"] = _CACHED
+        message["content"][-1].update(marked)
     return body
 
 
