@@ -20,6 +20,7 @@ Fault = Literal[
     "auth",
     "request",
     "context_overflow",
+    "output_limit",
     "drift",
 ]
 TRANSIENT: frozenset[Fault] = frozenset(
@@ -27,8 +28,15 @@ TRANSIENT: frozenset[Fault] = frozenset(
 )
 
 
+OUTPUT_TOKENS, LEAST_OUTPUT_TOKENS = 16_000, 2_000
+"""Asked for as the longest reply; and what a service has to grant."""
+
+
 class ProviderError(HarnessError):
-    """The model's service gave no reply. `fault` says why; only TRANSIENT ones are worth another try."""
+    """The model's service gave no reply. `fault` says why; only TRANSIENT ones are worth the same try again.
+
+    `output_limit`: it refuses a request that may be answered at such length, whatever its own size.
+    """
 
     exit_code = 5
 
@@ -54,7 +62,7 @@ class Request:
     messages: Sequence[Message]
     """Never changed."""
     tools: tuple[ToolSpec, ...]
-    max_output_tokens: int = 16_000
+    max_output_tokens: int = OUTPUT_TOKENS
     replies: int = 0
     """Replies of the model that came before these messages and are not among them any more."""
     purpose: Literal["turn", "summary"] = "turn"

@@ -27,7 +27,7 @@ class Kernel:
     tools: tuple[ToolSpec, ...] = field(default_factory=tool_specs)
 
 
-async def add(kernel: Kernel, session: Session, *entries: Entry) -> None:
-    """Messages become part of the session once they are in the journal."""
-    await kernel.devices.recorder.record(*entries)
+async def add(kernel: Kernel, session: Session, *entries: Entry, told: int = 0) -> None:
+    """Messages become part of the session once they are in the journal. `told` is the recorder's."""
+    await kernel.devices.recorder.record(*entries, told=told)
     session.messages += [entry.message for entry in entries if isinstance(entry, MessageAdded)]

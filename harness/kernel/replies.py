@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.events import MessageAdded, Notice, TextStreamed
 from harness.kernel.calls import Devices, Prepared, prepare
@@ -34,13 +34,15 @@ async def ask(kernel: Kernel, session: Session) -> Asked | None:
     reply: Reply | None = None
     begin_one(kernel.devices.checkpoints, session)
     with interrupt.scope() as scope, session.budget.working():
-        reply = await _stream(kernel, _request(kernel, session), said, retries)
+        reply = await _granted(kernel, session, _request(kernel, session), said, retries)
     kept = await finished(kernel.devices.checkpoints)
     if scope.cancelled or reply is None:
         if said:
             # What was said is kept, so that a later turn knows it.
-            spoken = Message(role="assistant", parts=(Text(text="".join(said)),))
-            await add(kernel, session, *kept, *retries, MessageAdded(message=spoken, stop="cancelled"))
+            spoken = MessageAdded(
+                message=Message(role="assistant", parts=(Text(text="".join(said)),)), stop="cancelled"
+            )
+            await add(kernel, session, *retries, *kept, spoken, told=len(retries))
         elif kept:
             await kernel.devices.recorder.record(*kept)
         return None
@@ -52,12 +54,13 @@ async def ask(kernel: Kernel, session: Session) -> Asked | None:
     await add(
         kernel,
         session,
-        *kept,
         *retries,
+        *kept,
         *(Notice(level="warning", code="repaired", text=note) for note in reply.notes),
         *([lost] if lost is not None else []),
         MessageAdded(message=message, usage=reply.usage, stop=reply.stop, cost_usd=cost),
         *([ahead.intent] if ahead is not None else []),
+        told=len(retries),
     )
     kernel.devices.recorder.emit(session.budget.changed())
     return Asked(Reply(message, reply.usage, reply.stop), ahead)
@@ -73,10 +76,10 @@ async def consult(kernel: Kernel, session: Session, request: Request) -> tuple[R
     reply: Reply | None = None
     try:
         with interrupt.scope() as scope, session.budget.working():
-            reply = await _stream(kernel, request, [], retries, shown=False)
+            reply = await _granted(kernel, session, request, [], retries, shown=False)
     finally:
         if retries:
-            await kernel.devices.recorder.record(*retries)
+            await kernel.devices.recorder.record(*retries, told=len(retries))
     if scope.cancelled or reply is None:
         return None
     cost = kernel.price(reply.usage)
@@ -96,6 +99,30 @@ def _ahead(devices: Devices, session: Session, calls: Sequence[Call]) -> Prepare
 def _request(kernel: Kernel, session: Session) -> Request:
     messages = session.memory.assemble(session.messages)
     return Request(kernel.system, messages, kernel.tools, replies=session.memory.replies)
+
+
+async def _granted(
+    kernel: Kernel,
+    session: Session,
+    request: Request,
+    said: list[str],
+    retries: list[Notice],
+    *,
+    shown: bool = True,
+) -> Reply:
+    """The reply, asked for at less length where the service grants no more; else it is an overflow."""
+    while True:
+        asked = replace(request, max_output_tokens=min(request.max_output_tokens, session.memory.output))
+        try:
+            return await _stream(kernel, asked, said, retries, shown=shown)
+        except ProviderError as exc:
+            if exc.fault != "output_limit":
+                raise
+            if not session.memory.ask_less(asked.max_output_tokens):
+                raise ProviderError("context_overflow", str(exc)) from exc
+            text = f"{exc}; asking for replies of {session.memory.output:,} tokens at most"
+            retries.append(Notice(level="warning", code="output", text=text))
+            kernel.devices.recorder.emit(retries[-1])
 
 
 async def _stream(

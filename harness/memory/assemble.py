@@ -16,7 +16,7 @@ from harness.memory.facts import Facts
 from harness.memory.pages import PageTable
 from harness.memory.prefix import Prefix
 from harness.messages import Message, Usage, user
-from harness.provider import ToolSpec
+from harness.provider import LEAST_OUTPUT_TOKENS, OUTPUT_TOKENS, ToolSpec
 
 HELPS = 0.1
 """Of the context, that a compaction has to free to be worth anything."""
@@ -39,6 +39,8 @@ class Memory:
         """Compactions in a row that hardly freed anything."""
         self.window: int | None = None
         """A size that the model refused."""
+        self.output = OUTPUT_TOKENS
+        """Of a reply, at most; less where the service refuses to grant so many."""
         self.replies = 0
         """Replies of the model that were replaced."""
         self._asked = 0
@@ -86,6 +88,13 @@ class Memory:
         self.replies = sum(message.role == "assistant" for message in messages[: entry.through])
         small = entry.tokens_after <= (1 - HELPS) * entry.tokens_before
         self.unhelpful = 0 if small else self.unhelpful + 1
+
+    def ask_less(self, refused: int) -> bool:
+        """Ask for shorter replies than this; False where that is no use, and what is sent has to be less."""
+        helps = refused > LEAST_OUTPUT_TOKENS
+        # With less in the context they may be long again.
+        self.output = max(LEAST_OUTPUT_TOKENS, refused // 2) if helps else OUTPUT_TOKENS
+        return helps
 
     def assemble(self, messages: Sequence[Message]) -> Sequence[Message]:
         """What the model is sent: the last request's messages and what has come since, unless pages went."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from harness.events import Entry, Event
@@ -33,12 +34,16 @@ class Recorder:
     facts: Facts = field(default_factory=Facts)
     """Kept up by every entry, whoever records it."""
 
-    async def record(self, *entries: Entry) -> tuple[Entry, ...]:
-        """The entries as written. JournalError when they could not be; then nobody was told either."""
-        written = await self.journal.append_many(entries, self._tell)
+    async def record(self, *entries: Entry, told: int = 0) -> tuple[Entry, ...]:
+        """The entries as written. JournalError when they could not be; then nobody was told either.
+
+        The first `told` of them were emitted when they happened, and are not again.
+        """
+        written = await self.journal.append_many(entries, partial(self._tell, told))
         return tuple(recorded.entry for recorded in written)
 
-    def _tell(self, written: Sequence[Recorded]) -> None:
-        for recorded in written:
+    def _tell(self, told: int, written: Sequence[Recorded]) -> None:
+        for number, recorded in enumerate(written):
             self.facts.feed(recorded.entry)
-            self.emit(recorded.entry)
+            if number >= told:
+                self.emit(recorded.entry)

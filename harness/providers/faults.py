@@ -2,7 +2,8 @@
 line.
 
 Services name the same trouble differently: by status, by a code or type in the body, or by a sentence alone.
-Codes are looked at first, then sentences that mean an overflowing context, then the status.
+Sentences that speak of the reply's length are looked at first, since they come under codes that mean other
+things; then codes, sentences that mean an overflowing context, and the status.
 """
 
 from __future__ import annotations
@@ -38,19 +39,31 @@ _CODES: Mapping[str, Fault] = {
     "invalid_prompt": "request",
 }
 
+_OUTPUT = re.compile(
+    r"max_(completion_|output_|new_)?tokens.{0,40}"
+    r"(too large|[<>]|exceeds?|less than|at most|valid range|above maximum)"
+    r"|maximum tokens you requested exceed|requested [\d,]+ output tokens"
+    r"|\d (tokens )?in the (completion|output)\b"
+    # Rates that count the longest reply beforehand: a request over all of one is refused whenever it comes.
+    r"|request too large.{0,300}(tokens per min|\bTPM\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 _OVERFLOW = re.compile(
     r"prompt (is )?too long|input is too long|maximum (context|model|prompt) length|reduce the length"
     r"|exceeds? .{0,40}context|context (length|window|size).{0,40}exceed|context.{0,12}overflow"
     r"|(than|only).{0,20} context (length|size)|input token count.{0,40}exceeds|max_new_tokens.{0,12}must be"
     r"|loaded with context length|exceed.{0,12} model token limit|range of input length"
     r"|(prompt|input) (tokens?|length)( count)?( of)?( \d+)? exceeds?|tokens in request more than"
-    r"|tokens in the prompt cannot exceed|(string|array) too long",
+    r"|tokens in the prompt cannot exceed|prompt exceeds max length|(string|array) too long",
     re.IGNORECASE | re.DOTALL,
 )
 
 
 def fault_of(status: int | None, body: Any) -> Fault:
     """Why a request failed, from the answer's status (None inside a stream) and its decoded body."""
+    sentence = _sentence(body)
+    if _OUTPUT.search(sentence):
+        return "output_limit"
     error = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(error, Mapping):
         for key in ("code", "type"):
@@ -59,7 +72,7 @@ def fault_of(status: int | None, body: Any) -> Fault:
                 return _CODES[name]
             if isinstance(name, int) and status is None:
                 status = name
-    if status != 429 and _OVERFLOW.search(_sentence(body)):
+    if status != 429 and _OVERFLOW.search(sentence):
         return "context_overflow"
     return _of_status(status)
 

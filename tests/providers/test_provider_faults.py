@@ -78,7 +78,7 @@ async def test_a_status_has_its_fault(service):
                 "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
                 type="invalid_request_error",
             ),
-            "context_overflow",
+            "output_limit",
         ),
         (
             400,
@@ -107,7 +107,7 @@ async def test_a_status_has_its_fault(service):
             {"error": "The number of tokens to keep from the prompt is greater than the context length"},
             "context_overflow",
         ),
-        (400, {"error": "`inputs` tokens + `max_new_tokens` must be <= 4096"}, "context_overflow"),
+        (400, {"error": "`inputs` tokens + `max_new_tokens` must be <= 4096"}, "output_limit"),
         (
             400,
             [{"error": {"message": "The input token count (1200000) exceeds the maximum number of tokens"}}],
@@ -145,7 +145,8 @@ async def test_the_words_of_services_are_understood(service, status, body, fault
         ("Range of input length should be [1, 98304]", "context_overflow"),
         ("total number of tokens in the prompt cannot exceed 4081", "context_overflow"),
         ("Invalid 'messages[1].content': string too long.", "context_overflow"),
-        ("max_tokens: 64000 > 8192, the maximum number of output tokens", "request"),
+        ("Prompt exceeds max length", "context_overflow"),
+        ("max_tokens: 64000 > 8192, the maximum number of output tokens", "output_limit"),
     ],
 )
 def test_a_context_that_is_too_long_has_many_names(sentence, fault):
