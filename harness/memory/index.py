@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 INDEX = "pages.sqlite"
 """Its name in a session's directory."""
-VERSION = 3
+VERSION = 4
 MAX_WORDS = 32
 """Of a query."""
 _SCHEMA = """

@@ -13,10 +13,10 @@ LINE_CHARS = 2_000
 """A longer line is shown as several, so that every part of it can be reached."""
 _WORD = re.compile(r"\w+")
 _UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     "\U00020000-\U0003ffff]"
 )
-"""Scripts that put no space between words: Thai to Khmer, kana, Han."""
+"""Scripts that put no space between words (Thai to Khmer, kana, Han), or none before a particle (Hangul)."""
 
 
 def text_of(part: Part) -> str:
