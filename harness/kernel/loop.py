@@ -157,8 +157,7 @@ async def _take_up(
     if last is None or last.role != "assistant" or not last.calls:
         return None
     results = dict(await settle())
-    if kernel.devices.interrupt.cause is not None:
-        return None
+    # Also in a turn that was cancelled meanwhile: what is left is refused then, and has its result.
     left = [(number, call) for number, call in enumerate(last.calls) if call.id not in results]
     for outcome in await run_calls(kernel.devices, session, left, None):
         results[outcome.result.call_id] = outcome.result

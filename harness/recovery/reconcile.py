@@ -18,6 +18,7 @@ from harness.events import FileAhead, OpenCall
 from harness.kernel.calls import Devices, Prepared, carry_out, refused
 from harness.kernel.scheduler import Work, run_together
 from harness.messages import Result
+from harness.process.interrupt import Interrupt
 from harness.process.session import Session
 from harness.recovery.rebuilt import Open
 from harness.syscalls.arguments import fetch
@@ -114,18 +115,23 @@ async def reconcile(
 ) -> Mapping[str, Result]:
     """Write down an outcome for each that is not done again, and return the results by call id.
 
-    Waits for what still runs as its call would have. Raises as the carrying out of calls does.
+    Waits for what still runs as its call would have, or ends it once the turn is cancelled. Raises as the
+    carrying out of calls does.
     """
     settled: dict[str, Result] = {}
     for one in found:
         if one.fate == "again":
             continue
+        meets = devices
         if devices.interrupt.cause is not None:
-            break  # The next resume finds them as they are now.
+            # It is past being cancelled: what became of it is only looked at.
+            meets = replace(devices, interrupt=Interrupt())
+            if one.fate == "reattached" and one.open.intent is not None:
+                await devices.sandbox.kill(one.open.intent.exec_id or "")
         announced = one.open.intent is not None and one.open.intent.exec_id is not None
         known = attached and not one.open.elsewhere
         prepared = _prepared(one, session, known) if announced else _not_made(one, session)
-        run = partial(carry_out, prepared, session, devices, announced=one.open.intent is not None)
+        run = partial(carry_out, prepared, session, meets, announced=one.open.intent is not None)
         with session.budget.working():
             (entry,) = await run_together([Work(Access(), run)], 1)
         settled[entry.result.call_id] = entry.result
