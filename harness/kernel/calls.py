@@ -227,8 +227,9 @@ class _Record:
 
     async def begin(self, session: Session) -> None:
         if not self._announced:
-            await self._devices.recorder.record(self._prepared.intent)
+            # Once, also where that is cancelled: what a journal has begun to write it finishes first.
             self._announced = True
+            await self._devices.recorder.record(self._prepared.intent)
         call, exec_id = self._prepared.call, self._prepared.exec_id
         self._made = Made(int(exec_id, 16) - FIRST_EXEC_ID, call.id, partial(summary, call))
         session.made[exec_id] = self._made

@@ -60,11 +60,12 @@ async def bash(context: Context, arguments: Bash) -> Outcome:
             "not_found", "this image has neither bash nor sh; `read`, `write`, `edit` and `glob` work"
         )
     command = await _command(context, arguments, tools.shell)
-    try:
-        await box.start(command)
-    except ValueError as exc:
-        raise Refused("bad_arguments", f"command: {exc}") from exc
-    return await _joined(context, arguments, command)
+    async with _ended_if_cancelled(context):
+        try:
+            await box.start(command)
+        except ValueError as exc:
+            raise Refused("bad_arguments", f"command: {exc}") from exc
+        return await _joined(context, arguments, command)
 
 
 async def rejoin(context: Context, arguments: Bash) -> Outcome:
@@ -72,9 +73,22 @@ async def rejoin(context: Context, arguments: Bash) -> Outcome:
 
     KeyError when the sandbox does not know the id.
     """
-    tools = await find_tools(context.session, context.sandbox)
     cwd = resolve(arguments.cwd, context.cwd) if arguments.cwd else context.cwd
-    return await _joined(context, arguments, _asked(context, arguments, tools.shell or "sh", cwd))
+    # By which shell it was started is past asking.
+    command = _asked(context, arguments, "sh", cwd)
+    async with _ended_if_cancelled(context):
+        return await _joined(context, arguments, command)
+
+
+@contextlib.asynccontextmanager
+async def _ended_if_cancelled(context: Context) -> AsyncIterator[None]:
+    """A command that nobody waits for any more must not run on: no job names it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        with contextlib.suppress(SandboxError):  # Then it is gone with all the others.
+            await context.sandbox.kill(context.exec_id)
+        raise
 
 
 async def _joined(context: Context, arguments: Bash, command: Command) -> Outcome:
