@@ -13,7 +13,7 @@ class Checkpointed(Value):
     kind: Literal["checkpointed"] = "checkpointed"
     number: int
     digest: Annotated[str, VERBATIM]
-    """SHA-256 of the tree: of every name, mode and byte."""
+    """BLAKE2b of the tree, which stands for every name, mode and byte of it."""
     files: int
     """Files and links that differ from the checkpoint before."""
     bytes: int

@@ -54,7 +54,7 @@ def begin_one(checkpoints: Checkpointer | None, session: Session) -> None:
     """While the model thinks nothing is called, so the workspace stands still, but for jobs."""
     if checkpoints is not None and session.written:
         session.written = False
-        checkpoints.begin(unsettled=any(job.runs for job in session.jobs.values()))
+        checkpoints.begin(unsettled=_jobs_run(session))
 
 
 async def finished(checkpoints: Checkpointer | None) -> tuple[Entry, ...]:
@@ -63,10 +63,15 @@ async def finished(checkpoints: Checkpointer | None) -> tuple[Entry, ...]:
 
 
 async def settled(checkpoints: Checkpointer | None, session: Session) -> tuple[Entry, ...]:
-    """The same at the end of a turn: what is begun, and what has not been kept since."""
+    """The same at the end of a turn: what is begun, and what calls or jobs may have written since."""
     entries = await finished(checkpoints)
+    session.written = session.written or _jobs_run(session)
     begin_one(checkpoints, session)
     return (*entries, *await finished(checkpoints))
+
+
+def _jobs_run(session: Session) -> bool:
+    return any(job.runs for job in session.jobs.values())
 
 
 def may_write(calls: Sequence[tuple[int, Call]]) -> bool:

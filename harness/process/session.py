@@ -50,7 +50,8 @@ class Job:
 
     @property
     def runs(self) -> bool:
-        return self.done is None and not self.gone
+        """Whether something of it may run: itself, or what it left behind when it ended."""
+        return not self.gone and (self.done is None or self.done.jobs > 0)
 
 
 @dataclass(frozen=True)

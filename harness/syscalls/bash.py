@@ -277,5 +277,5 @@ async def _report(context: Context) -> None:
 async def kill_job(box: Sandbox, job: Job) -> None:
     """End all that is left of a job, and keep its result."""
     await box.kill(job.exec_id)
-    if job.done is None:
-        job.done = await box.result(job.exec_id, keep=True)
+    done = await box.result(job.exec_id, keep=True) if job.done is None else job.done
+    job.done = replace(done, jobs=0)

@@ -82,7 +82,18 @@ async def test_a_running_job_makes_it_unsettled(kept):
     run, keeper = kept([calls(bash("true")), "done"])
     run.session.jobs["job-1"] = Job("job-1", "0" * 16, "make", takes_input=False)
     await run.turn()
-    assert keeper.begun == [True, True]
+    # While a job runs, the turn's end is looked at as well: it may have written since the last call.
+    assert keeper.begun == [True, True, True]
+
+
+async def test_so_does_what_a_command_left_running_until_it_is_ended(kept):
+    left = calls(bash("sleep 60 & true"))
+    ended = calls(("job", {"action": "kill", "job": "job-1"}))
+    run, keeper = kept([left, calls(("read", {"path": "/workspace/a"})), "done", ended, "done"])
+    await run.turn()
+    assert keeper.begun == [False, True, True]
+    await run.turn()
+    assert keeper.begun == [False, True, True, False]
 
 
 async def test_a_turn_that_ends_early_is_kept_all_the_same(kept):
