@@ -93,13 +93,13 @@ def _found(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
     while position < size:
         try:
             start = os.lseek(descriptor, position, os.SEEK_DATA)
+            position = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            return
+            return  # No more data, or cut short between the two.
         if start >= size:
             return
-        position = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
         count += 1
         if count > _EXTENTS:
             raise TooScattered(errno.EFBIG, "more holes than are kept")

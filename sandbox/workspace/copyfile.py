@@ -200,11 +200,11 @@ def copy_sparse(source: int, target: int, size: int) -> None:
     while position < size:
         try:
             position = os.lseek(source, position, os.SEEK_DATA)
+            left = min(os.lseek(source, position, os.SEEK_HOLE), size) - position
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            break
-        left = min(os.lseek(source, position, os.SEEK_HOLE), size) - position
+            break  # No more data, or cut short between the two.
         os.lseek(source, position, os.SEEK_SET)
         os.lseek(target, position, os.SEEK_SET)
         position += left
