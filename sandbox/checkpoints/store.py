@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Container, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -27,6 +28,8 @@ _VERSION = 2
 _SUFFIX = ".checkpoint"
 _ROOM = 9, 10
 """Collecting makes room for some more, so that it is not done for each."""
+_MOST_PACKS = 128
+"""Each is an open file of this process."""
 _HOST_RESERVE = 1 << 30
 """Bytes that stay free on the host's disk."""
 
@@ -228,6 +231,8 @@ class Writer(Store):
             self._drop(droppable[:half])
             droppable = droppable[half:]
             self._sweep_packs(hard=True)
+        if len(self.packs.sizes) > _MOST_PACKS:
+            self._merge_packs()
 
     def _drop(self, numbers: list[int]) -> None:
         for number in numbers:
@@ -237,17 +242,26 @@ class Writer(Store):
     def _sweep_packs(self, *, hard: bool) -> None:
         """Remove objects that no checkpoint has: whole packs, and what is mostly dead (`hard`: partly)."""
         live = self._live()
+        dead: list[Path] = []
         rewritten: list[Path] = []
-        for path in list(self.packs.sizes):
+        for path in self.packs.sizes:
             held = self.packs.contents(path)
             alive = sum(length for digest, length in held if digest in live)
             total = sum(length for _, length in held)
             if not any(digest in live for digest, _ in held):
-                self.packs.remove([path])
+                dead.append(path)
             elif alive < (total if hard else total // 2):
                 rewritten.append(path)
+        if dead:
+            self.packs.remove(dead)
         if rewritten:
             self._rewrite(rewritten, live)
+
+    def _merge_packs(self) -> None:
+        """Make one of the smaller half of them, so that each object is moved seldom."""
+        by_size = sorted(self.packs.sizes, key=self.packs.sizes.__getitem__)
+        with suppress(Damaged):  # What holds such an object stays as it is.
+            self._rewrite(by_size[: _MOST_PACKS // 2 + 1], self._live())
 
     def _live(self) -> set[bytes]:
         """What the checkpoints are made of. One that lacks something, so that nobody can be taken back to it,

@@ -44,6 +44,21 @@ def test_the_oldest_go_first_and_what_is_left_can_be_restored(tmp_path):
     assert held < 10 * 110_000  # collected, not only forgotten
 
 
+def test_packs_are_merged_before_there_are_too_many_open_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("sandbox.checkpoints.store._MOST_PACKS", 8)
+    tree = Tree(tmp_path / "s", Bounds(megabytes=64, count=100))
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    pictures = {}
+    for turn in range(40):
+        tree.write(f"f{turn % 7}", noise(turn, 10_000))
+        pictures[tree.take().number] = picture(tree.path)
+        assert len(list(Path("/proc/self/fd").iterdir())) - files <= 8
+    assert tree.writer.numbers() == list(range(40))
+    for number in tree.writer.numbers():
+        tree.back(tree.writer.load(number))
+        assert picture(tree.path) == pictures[number]
+
+
 def test_the_bytes_are_bounded_whatever_a_session_writes(tmp_path):
     tree = Tree(tmp_path / "s", Bounds(megabytes=2, count=50))
     pictures = {}
