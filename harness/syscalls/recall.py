@@ -10,7 +10,7 @@ import asyncio
 from pydantic import Field
 
 from harness.errors import JournalError
-from harness.memory.index import Found, Index
+from harness.memory.index import MAX_WORDS, Found, Index
 from harness.memory.words import best_line, excerpt, lines_of, words
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused
 
@@ -80,7 +80,8 @@ async def _search(archive: Index, query: str) -> Outcome:
     found = await asyncio.to_thread(archive.search, query, PAGES)
     if not found:
         return Outcome("[no page holds any of these words]")
-    wanted = words(query)
+    # A page may have a million lines, each of which is looked at for every word.
+    wanted = words(query)[:MAX_WORDS]
     blocks = await asyncio.to_thread(lambda: [_block(page, wanted) for page in found])
     last = f'[the best first; recall {{"page": "{found[0].id}"}} shows all of one]'
     return Outcome("\n".join([*blocks, last]), None, {"found": [page.id for page in found]})

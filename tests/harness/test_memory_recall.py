@@ -262,6 +262,18 @@ async def test_a_result_that_was_evicted_comes_back_byte_for_byte_and_in_parts(r
     assert {page.name for page in Index(run.journal.directory).search("row", 99)} == {"bash"}
 
 
+async def test_a_search_looks_into_its_pages_for_as_many_words_as_it_looked_for_them_by(recalling):
+    words = [f"word{number}" for number in range(40)]
+    noise = "nothing\n" * 9
+    run = recalling(
+        calls(("write", {"path": "a", "content": f"{words[0]}\n{noise}{' '.join(words[32:])}\n"})),
+        calls(("recall", {"query": " ".join(words)})),
+    )
+    await run.turn()
+    assert words[0] in run.results[1].content
+    assert words[39] not in run.results[1].content
+
+
 async def test_recall_shows_no_secret_and_stays_within_the_output_limit(recalling):
     run = recalling(
         calls(bash("printf '%s' hunter2-canary; yes | head -c 3000")),
