@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from harness.events import CallIntent, CallOutcome, EgressDecided
+from harness.events import CallIntent, CallOutcome, Checkpointed, EgressDecided, Rewound
 from harness.journal.record import Record
 from harness.process.session import WORKSPACE
 from harness.syscalls.arguments import fetch
@@ -37,12 +37,16 @@ class Redecided:
 
 def redecide(records: Iterable[Record], policy: Policy) -> Iterator[Redecided]:
     """Everything that was decided, in the order of the journal; calls that were malformed are left out."""
-    cwd = WORKSPACE
+    cwd, marks = WORKSPACE, dict[int, str]()
     for record in records:
         match record.entry:
             case CallOutcome(details=details):
                 moved = details.get("cwd")
                 cwd = moved if isinstance(moved, str) else cwd
+            case Checkpointed(number=number):
+                marks[number] = cwd
+            case Rewound(to=number):
+                cwd = marks.get(number, cwd)
             case CallIntent() as intent:
                 if (request := _request(intent, cwd)) is not None:
                     now = decide(policy, request)
