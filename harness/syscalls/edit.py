@@ -9,15 +9,19 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from harness.syscalls.base import Arguments, Refused
 
-_NEAR_LINES = 50_000
-"""Lines searched for a near miss."""
+_MOST_PLACES = 100_000
+"""That one edit replaces."""
+_NEAR_BYTES = 64 << 10
+"""Looked at before and after a place to tell how lines end there."""
+_NEAR_LINES, _SEARCHED_BYTES = 50_000, 2 << 20
+"""Of the file's beginning, searched for a near miss."""
 _CANDIDATES = 20
 _COMPARED = 30
 """Lines of a candidate that are compared letter by letter."""
@@ -74,55 +78,71 @@ def apply(data: bytes, edits: Sequence[Replacement]) -> Edited:
 def _spans(data: bytes, edit: Replacement, number: int) -> list[_Span]:
     if edit.old == edit.new:
         raise Refused("bad_arguments", f"edits.{number}: old and new are the same. Nothing was changed")
-    pattern = _pattern(edit.old)
-    found = list(pattern.finditer(data)) if edit.all else _only(data, pattern, number)
+    raw = edit.old.encode()
+    # A line feed in `old` also stands for CR LF. Searched for in plain text and not by a pattern: there the
+    # guest's file and the model's text could make one search last for hours.
+    folded = b"\n" in raw and b"\r" not in raw and b"\r\n" in data
+    text = data.replace(b"\r\n", b"\n") if folded else data
+    found = list(itertools.islice(_places(text, raw, overlapping=not edit.all), _MOST_PLACES + 1))
     if not found:
         raise Refused("no_match", _miss(data, edit.old, number))
-    return [_Span(match.start(), match.end(), _new(data, match, edit), number) for match in found]
+    if not edit.all and len(found) > 1:
+        starts = _unfolded(data, found[:20]) if folded else found[:20]
+        raise Refused("ambiguous", _ambiguous(_lines(data, starts), len(found) > 20, number))
+    if len(found) > _MOST_PLACES:
+        much = f"edits.{number}: old occurs more than {_MOST_PLACES:,} times"
+        raise Refused("too_large", f"{much}; do that with a program. Nothing was changed")
+    ends = [end for start in found for end in (start, start + len(raw))]
+    if folded:
+        ends = _unfolded(data, ends)
+    spans = zip(ends[::2], ends[1::2], strict=True)
+    return [_Span(start, end, _new(data, start, end, edit), number) for start, end in spans]
 
 
-def _only(data: bytes, pattern: re.Pattern[bytes], number: int) -> list[re.Match[bytes]]:
-    first = pattern.search(data)
-    if first is None:
-        return []
-    # One byte on, not past the match: occurrences that overlap are two places as well.
-    if pattern.search(data, first.start() + 1) is None:
-        return [first]
-    starts = [match.start() for match in pattern.finditer(data)]
-    places = ", ".join(str(line) for line in _lines(data, starts[:20])) + (", …" if len(starts) > 20 else "")
-    raise Refused(
-        "ambiguous",
+def _places(text: bytes, raw: bytes, *, overlapping: bool) -> Iterator[int]:
+    """Where it occurs. Those that overlap are two places as well, but cannot both be replaced."""
+    at = text.find(raw)
+    while at >= 0:
+        yield at
+        at = text.find(raw, at + (1 if overlapping else len(raw)))
+
+
+def _unfolded(data: bytes, positions: Sequence[int]) -> list[int]:
+    """Where ascending positions of the text whose CR LF were made LF lie in `data`, in one pass."""
+    out: list[int] = []
+    here = there = 0
+    for position in positions:
+        start, end = there, there + position - here
+        # Each pair that begins before it moves it on by one byte.
+        while more := data.count(b"\r\n", start, end + 1):
+            start, end = end, end + more
+        here, there = position, end
+        out.append(there)
+    return out
+
+
+def _ambiguous(lines: Sequence[int], more: bool, number: int) -> str:
+    places = ", ".join(map(str, lines)) + (", …" if more else "")
+    return (
         f"edits.{number}: old occurs more than once (line {places}); include more of the lines around it, or "
-        "say `all`. Nothing was changed",
+        "say `all`. Nothing was changed"
     )
 
 
-def _pattern(old: str) -> re.Pattern[bytes]:
-    raw = old.encode()
-    if b"\r" in raw:
-        return re.compile(re.escape(raw))
-    # The half of a CR LF is no line end of its own.
-    return re.compile(rb"(?:\r\n|(?<!\r)\n)".join(re.escape(line) for line in raw.split(b"\n")))
-
-
-def _new(data: bytes, match: re.Match[bytes], edit: Replacement) -> bytes:
+def _new(data: bytes, start: int, end: int, edit: Replacement) -> bytes:
     new = edit.new.encode()
-    if b"\r" in new or "\r" in edit.old or not _crlf_at(data, match):
+    if b"\n" not in new or b"\r" in new or "\r" in edit.old or not _crlf_at(data, start, end):
         return new
     return new.replace(b"\n", b"\r\n")
 
 
-def _crlf_at(data: bytes, match: re.Match[bytes]) -> bool:
+def _crlf_at(data: bytes, start: int, end: int) -> bool:
     """Whether lines end in CR LF here: in the match, else at its line's end, else before it."""
-    inside = match[0].find(b"\n")
-    if inside >= 0:
-        return (
-            match[0][inside - 1 : inside] == b"\r"
-            if inside
-            else data[match.start() - 1 : match.start()] == b"\r"
-        )
-    after = data.find(b"\n", match.end())
-    place = after if after >= 0 else data.rfind(b"\n", 0, match.start())
+    place = data.find(b"\n", start, end)
+    if place < 0:
+        place = data.find(b"\n", end, end + _NEAR_BYTES)
+    if place < 0:
+        place = data.rfind(b"\n", max(0, start - _NEAR_BYTES), start)
     return place > 0 and data[place - 1 : place] == b"\r"
 
 
@@ -144,7 +164,8 @@ def _miss(data: bytes, old: str, number: int) -> str:
     text = f"edits.{number}: old does not occur in the file. Nothing was changed."
     if not data:
         return text + " The file is empty; use `write`."
-    near = _nearest(data.decode("utf-8", "backslashreplace").splitlines()[:_NEAR_LINES], old.splitlines())
+    lines = data[:_SEARCHED_BYTES].decode("utf-8", "backslashreplace").splitlines()
+    near = _nearest(lines[:_NEAR_LINES], old.splitlines())
     if near is None:
         return text + " No part of it is similar; `read` the file again."
     start, lines, same_but_space = near
