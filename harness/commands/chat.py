@@ -99,7 +99,7 @@ def _attended(start: Start, json: bool) -> int:
     async def run() -> SessionEnded:
         return await start(watch, prompter, talker)
 
-    code = shown(run(), watch, view, (talker.stop, talker.leave), json)
+    code = shown(run(), watch, (talker.stop, talker.leave), json)
     if not json and watch.session:
         watch.tell(f"go on with it: usermode chat --resume {watch.session}")
     return code

@@ -71,7 +71,7 @@ def attended(
                 )
             )
     watch = Watch(view, Interrupt(), quiet=json)
-    code = shown(start(watch, prompter), watch, view, (watch.stop_turn,), json)
+    code = shown(start(watch, prompter), watch, (watch.stop_turn,), json)
     if not json and watch.ended in CUT_SHORT:
         say(f"go on with it: usermode resume {watch.session}")
     return code
@@ -80,7 +80,6 @@ def attended(
 def shown(
     running: Coroutine[None, None, SessionEnded],
     watch: Watch,
-    view: View,
     steps: Sequence[Callable[[], None]],
     json: bool,
 ) -> int:
@@ -88,7 +87,7 @@ def shown(
     try:
         ended = asyncio.run(_attended(running, watch, steps))
     finally:
-        view.close()
+        watch.close()
     if watch.lost:
         return CLOSED_PIPE
     if ended is None:
@@ -139,10 +138,21 @@ class Watch:
             return
         try:
             self._view(event)
-        except BrokenPipeError:
-            self.lost = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError:
+            # A pipe without a reader, a terminal that was closed, a file on a full disk.
+            self._lose()
             self.stop()
+
+    def close(self) -> None:
+        """No more is shown."""
+        try:
+            self._view.close()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        self.lost = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def stop_turn(self) -> None:
         self.tell("stopping the turn; Ctrl-C again leaves at once")

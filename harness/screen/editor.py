@@ -59,7 +59,12 @@ class Editor:
         term = os.environ.get("TERM")
         output = Vt100_Output(out, partial(_size, out.fileno()), term=term, enable_cpr=False)
         self._session: PromptSession[str] = PromptSession(
-            PROMPT, output=output, key_bindings=keys, erase_when_done=True, reserve_space_for_menu=0
+            PROMPT,
+            output=output,
+            key_bindings=keys,
+            erase_when_done=True,
+            reserve_space_for_menu=0,
+            enable_suspend=True,
         )
 
     async def line(self) -> str | None:
@@ -67,8 +72,8 @@ class Editor:
         await self._free.wait()
         try:
             return await self._session.prompt_async(handle_sigint=False, set_exception_handler=False)
-        except EOFError:
-            return None
+        except (EOFError, OSError):
+            return None  # Ctrl-D, or the terminal has gone.
 
     def __call__(self, event: Event) -> None:
         self._kept += [line.text + "\n" for line in self._render(event)]
