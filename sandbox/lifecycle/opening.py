@@ -13,17 +13,16 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from sandbox import owner
-from sandbox.container.box import DockerSandbox
+from sandbox.container.box.box.box import DockerSandbox
 from sandbox.engine import Engine
-from sandbox.errors import SandboxGone, SandboxRefused
-from sandbox.lifecycle.launching import box_of, launch
-from sandbox.lifecycle.prepared import fill, prepare, undo_with
-from sandbox.lifecycle.record import Record
+from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
+from sandbox.lifecycle.opening.launching import box_of, launch
+from sandbox.lifecycle.opening.prepared import fill, prepare, undo_with
 from sandbox.protocol import Gatekeeper, SandboxSpec
 from sandbox.wire.attach import Attachment
 from sandbox.wire.channel import Channel
 from sandbox.workspace.hostdisk import HostDisk
-from sandbox.workspace.quota import Storage, storage_of
+from sandbox.workspace.quota import Storage, flush, storage_of
 from sandbox.workspace.watchdog import Watchdog
 
 
@@ -82,7 +81,15 @@ async def watch(
     if box.policy.container.writable_root:
         watched.append(await _upper_directory(engine, box.ref))
     if storage is not None and storage.exact:
-        await stack.enter_async_context(HostDisk(storage.session_dir, exceeded))
+        state = storage.session_dir
+
+        async def filled(reason: str) -> None:
+            await box.stop_for_disk()
+            # While there is room for it: what only the guest's file system holds would be lost.
+            with contextlib.suppress(SandboxError):
+                await asyncio.to_thread(flush, state)
+
+        await stack.enter_async_context(HostDisk(state, filled))
     for path in watched:
         await stack.enter_async_context(Watchdog(path, box.policy.limits, exceeded))
 
