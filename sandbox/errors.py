@@ -5,6 +5,7 @@ SandboxError
 ├── EngineFailed         the engine answered with an error
 ├── ImageMissing         the image is not on the engine
 ├── SandboxRefused       it could not be started as configured
+│   └── WorkspaceLost    nor can it later: what it was to work on is not to be had any more
 ├── SandboxGone          it ended, or the wire to it did
 ├── WireError            the other end broke the protocol
 └── Busy                 no slot or no process to be had inside the sandbox
@@ -32,6 +33,9 @@ class ImageMissing(SandboxError):
 
 
 class SandboxRefused(SandboxError): ...
+
+
+class WorkspaceLost(SandboxRefused): ...
 
 
 class SandboxGone(SandboxError, ConnectionError): ...

@@ -29,7 +29,7 @@ from harness.prompt import system_prompt
 from harness.provider import ProviderError
 from harness.recovery.takeup import take_up
 from sandbox.egress import Gate
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, WorkspaceLost
 from sandbox.protocol import SandboxSpec
 
 Status = Literal[
@@ -44,6 +44,8 @@ class _End:
     status: Status
     exit_code: int
     reason: str
+    countable: bool = True
+    """Whether there is a workspace whose changes can be."""
 
 
 async def live(stack: AsyncExitStack, start: Start) -> SessionEnded:
@@ -102,6 +104,8 @@ async def _guarded(going: _Live, spec: SandboxSpec) -> _End:
         return _End("budget", exc.exit_code, str(exc))
     except ProviderError as exc:
         return _End("provider", exc.exit_code, str(exc))
+    except WorkspaceLost as exc:
+        return _End("failed", SANDBOX, str(exc), countable=False)
     except SandboxError as exc:
         return _End("sandbox", SANDBOX, str(exc))
     except JournalError as exc:
@@ -168,7 +172,7 @@ async def _close(start: Start, end: _End) -> SessionEnded:
     """Count what changed, and write the last entry. Where that cannot be written, it is told all the same."""
     budget = start.session.budget
     changes = 0
-    if start.options.workspace is not None:
+    if start.options.workspace is not None and end.countable:
         try:
             changes = await start.engine.changes(start.directory)
         except (SandboxError, OSError) as exc:

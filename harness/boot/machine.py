@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from sandbox.lifecycle.opening.opening import attach_sandbox, open_sandbox
+
 from harness.events import PostureMeasured, WorkspaceCopied
 from sandbox.engine import Engine
 from sandbox.errors import SandboxGone
-from sandbox.lifecycle.opening import attach_sandbox, open_sandbox
 from sandbox.owner import SESSION
 from sandbox.posture.check import Posture
 from sandbox.protocol import Sandbox, SandboxSpec
 from sandbox.workspace import manifest
 from sandbox.workspace.compare import changes
-from sandbox.workspace.quota import bound_to, remove
+from sandbox.workspace.quota import bound_to, promised, remove
 
 MAX_EXCLUDED = 200
 """Paths left out of the copy that are named in the journal; the rest is counted."""
@@ -112,8 +113,8 @@ class DockerMachine:
             await asyncio.to_thread(remove, state)
 
     async def changes(self, state: Path) -> int:
-        if bound_to(state) is not None or not manifest.exists(state):
-            return 0  # none to be reviewed: made directly, or nothing ever went in
+        if bound_to(state) is not None or not manifest.exists(state) or promised(state):
+            return 0  # none to be reviewed: made directly, or nothing went in, or not yet
         return len((await asyncio.to_thread(changes, state)).changes)
 
 

@@ -21,6 +21,7 @@ from harness.store import Store, home
 from harness.words import amount
 from sandbox.checkpoints.planting import plant
 from sandbox.workspace import discard as discard_changes
+from sandbox.workspace import manifest
 from sandbox.workspace.accept import ApplyReport
 from sandbox.workspace.accept import apply as apply_changes
 from sandbox.workspace.compare import Change, Review
@@ -182,6 +183,8 @@ def _review(directory: Path) -> Review:
         return changes_of(directory)
     except FileNotFoundError as exc:
         missing = Path(exc.filename or directory)
+        if directory in (missing, *missing.parents) and manifest.exists(directory):
+            raise UsageError(manifest.why_gone(directory)) from exc
         if directory in (missing, *missing.parents):
             raise UsageError(
                 f"session {directory.name} has no changes to show: it had no workspace, or they were dropped"

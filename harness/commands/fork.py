@@ -25,9 +25,10 @@ from harness.recovery.rebuild import policy_of
 from harness.store import Store, home
 from policies import Policy
 from sandbox import owner
+from sandbox.checkpoints.damage import refuse_damaged
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.packs import sync_directory
-from sandbox.checkpoints.planting import promise, refuse_incomplete
+from sandbox.checkpoints.planting import promise
 from sandbox.checkpoints.share import link
 from sandbox.checkpoints.store import DIRECTORY
 from sandbox.checkpoints.store import Store as Checkpoints
@@ -73,7 +74,7 @@ def _share(source: Path, directory: Path, past: History, policy: Policy) -> None
         target = checkpoints.load(past.checkpoint.number)
         if target.digest != past.checkpoint.digest:
             raise CheckpointError(f"checkpoint {target.number} is not the one that the journal tells of")
-        refuse_incomplete(checkpoints.packs, target)
+        refuse_damaged(checkpoints, target, f"usermode fork {source.name} --at")
     promise(directory, source, target, policy.limits, lasting=True)
 
 

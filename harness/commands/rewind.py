@@ -10,6 +10,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from sandbox.lifecycle.opening.reaper import reap
+from sandbox.lifecycle.opening.record import RECORD
+
 from harness.commands.say import say
 from harness.errors import JournalError, UsageError
 from harness.events import Checkpointed, Entry, Rewound, SessionStarted
@@ -26,8 +29,7 @@ from sandbox.checkpoints.rewind import bring_back
 from sandbox.checkpoints.store import Checkpoint, Writer
 from sandbox.checkpoints.store import Store as Checkpoints
 from sandbox.engine import Engine
-from sandbox.lifecycle.reaper import reap
-from sandbox.lifecycle.record import RECORD
+from sandbox.workspace import manifest
 from sandbox.workspace.quota import bound_to
 
 
@@ -80,6 +82,8 @@ async def _rewind(store: Store, directory: Path, journal: Journal, to: int) -> l
             await journal.append(rewound)
             await asyncio.to_thread(restored.done)
     except CheckpointError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError) and manifest.exists(directory):
+            raise UsageError(manifest.why_gone(directory)) from exc
         raise UsageError(f"session {directory.name}: {exc}") from exc
     return [*kept, rewound]
 

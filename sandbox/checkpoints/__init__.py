@@ -6,6 +6,7 @@
     store      the numbered checkpoints of a session, their bounds, and what is collected
     restore    a tree made exactly what a checkpoint says
     compare    what differs between two of them
+    damage     whether one is whole, and which other is
 
 The tree is the guest's, also while it is looked at: every step is taken beneath open directories and follows
 no link (`sandbox.workspace.beneath`). All of it blocks: call it by `asyncio.to_thread`.

@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 
 from policies.schema import Limits
-from sandbox.checkpoints import tree
 from sandbox.checkpoints.compare import same_files
+from sandbox.checkpoints.damage import refuse_damaged
 from sandbox.checkpoints.errors import CheckpointError, Damaged
-from sandbox.checkpoints.packs import Packs, sync_directory, write_whole
+from sandbox.checkpoints.packs import sync_directory, write_whole
 from sandbox.checkpoints.restore import Restore
 from sandbox.checkpoints.store import Checkpoint, Store
-from sandbox.errors import SandboxError, SandboxRefused
+from sandbox.errors import SandboxError, SandboxRefused, WorkspaceLost
 from sandbox.workspace import beneath, manifest
 from sandbox.workspace.hostdisk import refuse_full, room
 from sandbox.workspace.layout import PROMISED, upper_of, work_of
@@ -64,15 +64,9 @@ def promise(session_dir: Path, source: Path, target: Checkpoint, limits: Limits,
         raise CheckpointError(f"a workspace cannot be promised: {error.strerror or error}") from error
 
 
-def refuse_incomplete(packs: Packs, target: Checkpoint) -> None:
-    """Damaged when one of the objects of a checkpoint is missing. Files are not read for that."""
-    for digest in tree.reachable(packs, [target.root]):
-        packs.length(digest)
-
-
 def plant(session_dir: Path) -> None:
     """Make the workspace now where it is promised; nothing stays mounted. SandboxRefused when it cannot be
-    made: it stays promised, and the same again begins anew.
+    made: it stays promised, and the same again begins anew; WorkspaceLost when that would not help.
     """
     told = _read(session_dir)
     if told is None:
@@ -118,10 +112,14 @@ def _fill(session_dir: Path, told: _Promise, known: Manifest) -> None:
     with _refusing(told), Store(session_dir) as store:
         target = store.load(told.checkpoint)
         if target.digest != told.digest:
-            raise Damaged("it is not the one that was promised")
+            raise Damaged(f"checkpoint {told.checkpoint} is not the one that was promised")
         had = room(session_dir)
         with opened(session_dir, making=True) as top, beneath.root(top) as here:
-            Restore(store.packs, fresh.__setitem__).run(here, target.root)
+            try:
+                Restore(store.packs, fresh.__setitem__).run(here, target.root)
+            except Damaged:
+                refuse_damaged(store, target, f"usermode fork {session_dir.name} --at")
+                raise
         # An image takes it all at once, and it is too late when the disk does not.
         refuse_full(session_dir, sum(made.st_blocks for made in fresh.values()) * 512, had)
         entries = dict(known.entries)
@@ -169,6 +167,8 @@ def _read(session_dir: Path) -> _Promise | None:
 def _refusing(told: _Promise) -> Iterator[None]:
     try:
         yield
+    except Damaged as error:
+        raise WorkspaceLost(f"the workspace cannot be made: {error}") from error
     except (OSError, ValueError, SandboxError, CheckpointError) as error:
         raise SandboxRefused(
             f"no workspace can be made of checkpoint {told.checkpoint}: {error}; try again, or fork another"

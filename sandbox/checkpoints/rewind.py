@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.checkpoints.compare import same_files
+from sandbox.checkpoints.damage import refuse_damaged
 from sandbox.checkpoints.errors import CheckpointError
 from sandbox.checkpoints.packs import sync_directory, write_whole
 from sandbox.checkpoints.restore import Restore
 from sandbox.checkpoints.store import DIRECTORY, Checkpoint, Store
-from sandbox.checkpoints.tree import reachable
 from sandbox.errors import SandboxError, SandboxRefused
 from sandbox.workspace import beneath, manifest
 from sandbox.workspace.quota import opened
@@ -55,8 +55,7 @@ def bring_back(session_dir: Path, store: Store, target: Checkpoint) -> BroughtBa
     mark = store.directory / MARK
     fresh: dict[str, os.stat_result] = {}
     restore = Restore(store.packs, fresh.__setitem__)
-    for digest in reachable(store.packs, [target.root]):
-        store.packs.check(digest)
+    refuse_damaged(store, target, f"usermode rewind {session_dir.name} --to")
     try:
         write_whole(mark, str(target.number).encode())
         with opened(session_dir) as tree, beneath.root(tree) as here:

@@ -163,6 +163,16 @@ def exists(session_dir: Path) -> bool:
     return (session_dir / _NAME).exists()
 
 
+def why_gone(session_dir: Path) -> str:
+    """What to say of a session whose copy is not there."""
+    if not exists(session_dir):
+        return "the session's workspace is gone (discarded, or never copied whole); start another session"
+    return (
+        f"the workspace of session {session_dir.name} is lost (was the disk full?); "
+        f"another session can go on from its last checkpoint: usermode fork {session_dir.name}"
+    )
+
+
 def forget(session_dir: Path) -> None:
     """Remove the manifest and the log of what was applied. Idempotent."""
     for name in (_NAME, _APPLIED):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from policies import Policy
 from policies.schema import Limits
-from sandbox.errors import SandboxRefused
+from sandbox.errors import SandboxRefused, WorkspaceLost
+from sandbox.workspace import manifest
 from sandbox.workspace.copyin import CopyReport
 from sandbox.workspace.overlay import Under, lay_again, lay_over
 from sandbox.workspace.pinned import pinned
@@ -53,15 +54,13 @@ def provide_again(
 ) -> Provided:
     """The storage that an earlier container of the session had, with what is in it.
 
-    SandboxRefused when there is none any more, or it is not to be had in the same mode.
+    WorkspaceLost when there is none any more, SandboxRefused when it is not to be had in the same mode.
     """
     mode = policy.workspace.mode
     try:
         storage = mount_again(session_dir)
     except FileNotFoundError:
-        raise SandboxRefused(
-            "the session's workspace is gone (discarded, or never copied whole); start another session"
-        ) from None
+        raise WorkspaceLost(manifest.why_gone(session_dir)) from None
     if (storage.kind == "your directory") != (mode == "bind"):
         raise SandboxRefused(f"the session's workspace is no longer what mode {mode} made it")
     if mode == "overlay":

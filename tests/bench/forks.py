@@ -16,8 +16,9 @@ from pathlib import Path
 from harness.kernel.checkpointing import checkpointing
 from policies import Policy
 from sandbox import Command, SandboxSpec, open_sandbox
+from sandbox.checkpoints.damage import refuse_damaged
 from sandbox.checkpoints.packs import sync_directory
-from sandbox.checkpoints.planting import promise, refuse_incomplete
+from sandbox.checkpoints.planting import promise
 from sandbox.checkpoints.share import link
 from sandbox.checkpoints.store import DIRECTORY, Store
 from sandbox.engine import Engine
@@ -82,7 +83,7 @@ def _share(source: Path, state: Path, policy: Policy) -> None:
     link(source, state, [0])
     with Store(state) as store:
         target = store.load(0)
-        refuse_incomplete(store.packs, target)
+        refuse_damaged(store, target, "")
     promise(state, source, target, policy.limits, lasting=True)
     sync_directory(state / DIRECTORY)
 

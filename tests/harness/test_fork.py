@@ -208,7 +208,7 @@ def test_what_cannot_be_made_leaves_nothing(source, monkeypatch):
         fork(source.directory.name, 9)
     for pack in (source.directory / "checkpoints").glob("*.pack"):
         pack.unlink()
-    with pytest.raises(UsageError, match="missing"):
+    with pytest.raises(UsageError, match="damaged"):
         fork(source.directory.name, 1)
     assert Store(home).ids() == before
 
@@ -302,7 +302,7 @@ def test_it_is_made_of_what_was_promised_or_not_at_all(source, forked):
     one = forked(1)
     checkpoints = one.directory / "checkpoints"
     (checkpoints / "000000.checkpoint").rename(checkpoints / "000001.checkpoint")
-    with pytest.raises(SandboxRefused, match=r"checkpoint 1: .*not the one that was promised"):
+    with pytest.raises(SandboxRefused, match=r"checkpoint 1 is not the one that was promised"):
         plant(one.directory)
     (one.directory / "workspace.promised").write_text("{}")
     with pytest.raises(SandboxRefused, match="what the workspace is to be made of cannot be read"):
