@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from sandbox.lifecycle.opening.opening import attach_sandbox, open_sandbox
-
 from harness.events import PostureMeasured, WorkspaceCopied
 from sandbox.engine import Engine
 from sandbox.errors import SandboxGone
+from sandbox.lifecycle.opening import attach_sandbox, open_sandbox
 from sandbox.owner import SESSION
 from sandbox.posture.check import Posture
 from sandbox.protocol import Sandbox, SandboxSpec

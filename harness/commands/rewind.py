@@ -10,9 +10,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.lifecycle.opening.reaper import reap
-from sandbox.lifecycle.opening.record import RECORD
-
 from harness.commands.say import say
 from harness.errors import JournalError, UsageError
 from harness.events import Checkpointed, Entry, Rewound, SessionStarted
@@ -29,6 +26,8 @@ from sandbox.checkpoints.rewind import bring_back
 from sandbox.checkpoints.store import Checkpoint, Writer
 from sandbox.checkpoints.store import Store as Checkpoints
 from sandbox.engine import Engine
+from sandbox.lifecycle.reaper import reap
+from sandbox.lifecycle.record import RECORD
 from sandbox.workspace import manifest
 from sandbox.workspace.quota import bound_to
 

@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from sandbox import owner
-from sandbox.container.box.box.box import DockerSandbox
+from sandbox.container.box import DockerSandbox
 from sandbox.engine import Engine
 from sandbox.errors import SandboxError, SandboxGone, SandboxRefused
-from sandbox.lifecycle.opening.launching import box_of, launch
-from sandbox.lifecycle.opening.prepared import fill, prepare, undo_with
+from sandbox.lifecycle.launching import box_of, launch
+from sandbox.lifecycle.prepared import fill, prepare, undo_with
+from sandbox.lifecycle.record import Record
 from sandbox.protocol import Gatekeeper, SandboxSpec
 from sandbox.wire.attach import Attachment
 from sandbox.wire.channel import Channel

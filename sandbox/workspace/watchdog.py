@@ -1,8 +1,8 @@
 """The disk watchdog: keeps a limit that the file system cannot keep itself.
 
-Twenty times a second it asks the file system how much is free, which costs microseconds; only when enough of it
-has gone to matter (or every few seconds) is the workspace itself summed up. Past the limit and still growing,
-it calls back, and the sandbox ends what runs: what frees space again is left alone.
+Twenty times a second it asks the file system how much is free, which costs microseconds; only when enough of
+it has gone to matter (or every few seconds) is the workspace itself summed up. Past the limit and still
+growing, it calls back, and the sandbox ends what runs: what frees space again is left alone.
 """
 
 from __future__ import annotations

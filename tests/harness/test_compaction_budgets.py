@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from harness.providers.base import Reply
 
 from harness.events import Compacted
 from harness.memory.assemble import Memory
@@ -14,7 +15,6 @@ from harness.memory.facts import text_tokens
 from harness.memory.room import make_room
 from harness.memory.summary import LISTS, Summary, request, shortened
 from harness.messages import Message, Text, Usage, user
-from harness.providers.base import Reply
 
 ENORMOUS = {"goal": "g" * 4000, **{name: ["本" * 800 for _ in range(60)] for name in LISTS}}
 GOOD = {"goal": "mend the build", "findings": ["port 8713"]}
