@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from harness.events import EvictedPage, PagesEvicted
-from harness.loops import notice_text
 from harness.memory.assemble import Memory
 from harness.memory.facts import quoted, text_tokens
 from harness.memory.pages import tokens_of
 from harness.memory.summary import GOAL_CHARS, ITEM_CHARS, LISTS, Summary, clipped, shortened
 from harness.messages import JsonObject, Message, Result, Text
+from harness.notices import NOTICES
 
 TAIL, USER, FACTS, SUMMARY = 0.3, 0.15, 0.1, 0.1
 """Of the room that the system prompt and the tools leave: what stays as it was, and what is in the head."""
@@ -129,7 +129,7 @@ def _said(memory: Memory, messages: Sequence[Message], through: int, tokens: int
         if page.message >= through:
             break
         part = messages[page.message].parts[page.part]
-        if page.kind == "user" and isinstance(part, Text) and part.text != notice_text():
+        if page.kind == "user" and isinstance(part, Text) and part.text not in NOTICES:
             texts.append((page.id, part.text))
     yield "# What the user said, verbatim"
     if not texts:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.memory.facts import cropped, quoted, text_tokens
 from harness.messages import Call, JsonObject, Message, Result, Text, Value
+from harness.notices import NOTICES
 from harness.provider import Request
 
 OUTPUT_TOKENS = 8_000
@@ -161,6 +162,7 @@ def _lines(messages: Sequence[Message], first_page: int, cap: int) -> Iterator[s
             match part:
                 case Text():
                     kind = "user" if message.role == "user" else "agent"
+                    kind = "notice" if part.text in NOTICES else kind
                     said = {"kind": kind, "text": clipped(part.text, cap)}
                 case Call():
                     made = part.malformed or json.dumps(part.arguments, ensure_ascii=False)

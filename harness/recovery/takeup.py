@@ -10,18 +10,9 @@ from harness.events import TakenUp
 from harness.kernel.loop import Kernel, last_words, resume_turn
 from harness.kernel.turns import Stand
 from harness.messages import Message, Result
+from harness.notices import EMPTY, FORKED, KEPT, NEW_BOX
 from harness.recovery.rebuilt import Rebuilt
 from harness.recovery.reconcile import look, reconcile
-
-NEW_BOX = (
-    "[usermode] The session was interrupted and its container is gone. It goes on in a new one: {kept} and "
-    "everything else is as the image has it. Background jobs and running programs have ended."
-)
-
-FORKED = (
-    "[usermode] The session was forked at this point and goes on in a new container: the workspace is as it "
-    "was here, and everything else is as the image has it. Background jobs and running programs have ended."
-)
 
 
 def finished(past: Rebuilt) -> bool:
@@ -51,8 +42,7 @@ async def take_up(kernel: Kernel, past: Rebuilt, how: Literal["new", "attached",
         said.append(FORKED)
     elif session.messages and (not attached or past.moved):
         stands = past.started.workspace is not None and how != "new"
-        kept = "the workspace is as it was left," if stands else "the workspace is empty,"
-        said.append(NEW_BOX.format(kept=kept))
+        said.append(NEW_BOX.format(kept=KEPT if stands else EMPTY))
     if finished(past):
         return Stand(ended=last_words(past.stop), said=said)
     return Stand(partial(resume_turn, kernel, session, settle, said))

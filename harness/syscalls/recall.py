@@ -12,6 +12,7 @@ from pydantic import Field
 from harness.errors import JournalError
 from harness.memory.index import MAX_WORDS, Found, Index
 from harness.memory.words import best_line, excerpt, lines_of, words
+from harness.notices import NOTICES
 from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused
 
 PAGES = 8
@@ -107,4 +108,5 @@ def _named(page: Found) -> str:
         "call": f"your call of {page.name}",
         "result": f"the result of {page.name}",
     }
-    return f"page {page.id}: {what[page.kind]}, turn {page.turn}, {len(page.text):,} characters"
+    who = "usermode's message" if page.kind == "user" and page.text in NOTICES else what[page.kind]
+    return f"page {page.id}: {who}, turn {page.turn}, {len(page.text):,} characters"

@@ -1,0 +1,19 @@
+"""What the program itself says to a model (system notices): in the user's role, for want of one of its own.
+
+Whoever tells of the user's words leaves it out.
+"""
+
+from __future__ import annotations
+
+from harness.loops import notice_text
+
+KEPT, EMPTY = "the workspace is as it was left,", "the workspace is empty,"
+NEW_BOX = (
+    "[usermode] The session was interrupted and its container is gone. It goes on in a new one: {kept} and "
+    "everything else is as the image has it. Background jobs and running programs have ended."
+)
+FORKED = (
+    "[usermode] The session was forked at this point and goes on in a new container: the workspace is as it "
+    "was here, and everything else is as the image has it. Background jobs and running programs have ended."
+)
+NOTICES = frozenset({notice_text(), FORKED, NEW_BOX.format(kept=KEPT), NEW_BOX.format(kept=EMPTY)})
