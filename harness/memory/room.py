@@ -21,6 +21,7 @@ from harness.provider import ProviderError, Reply, Request
 TRANSCRIPT = 0.5
 """Of the window, that a conversation to be summarised may take."""
 ATTEMPTS = 2
+CUT_OFF = "it was longer than an answer may be, and its end is missing; write less"
 
 
 class Records(Protocol):
@@ -181,7 +182,7 @@ async def _summarise(
         try:
             summary = parse(reply.message.text)
         except UnusableSummary as exc:
-            answers.why = str(exc)
+            answers.why = CUT_OFF if reply.stop == "length" else str(exc)
             continue
         answers.why = ""
         return summary.model_dump(mode="json")

@@ -210,7 +210,7 @@ def lines(event: Event) -> Iterator[Line]:
             yield Line("notice", text)
         case Compacted():
             before, after = amount(event.tokens_before), amount(event.tokens_after)
-            alone = f"; from the record alone: {bounded(event.fallback)}" if event.fallback else ""
+            alone = f", without a summary by the model: {bounded(event.fallback)}" if event.fallback else ""
             what = f"{counted(event.through, 'message')} summed up"
             yield Line("notice", f"memory: {what}, {before} -> {after} tokens{alone}")
         case Notice():

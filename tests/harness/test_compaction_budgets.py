@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness.providers.base import Reply
 
 from harness.events import Compacted
 from harness.memory.assemble import Memory
@@ -15,6 +14,7 @@ from harness.memory.facts import text_tokens
 from harness.memory.room import make_room
 from harness.memory.summary import LISTS, Summary, request, shortened
 from harness.messages import Message, Text, Usage, user
+from harness.provider import Reply
 
 ENORMOUS = {"goal": "g" * 4000, **{name: ["本" * 800 for _ in range(60)] for name in LISTS}}
 GOOD = {"goal": "mend the build", "findings": ["port 8713"]}
@@ -132,3 +132,21 @@ def test_many_short_messages_of_the_user_stay_within_their_budget():
     text = headed([user(f"ok {number}") for number in range(2_000)], 10_000)
     assert 1_000 < text_tokens(text) < 1_800
     assert "ok 1999\n" in text
+
+
+async def test_a_summary_that_was_cut_off_is_asked_for_again_shorter():
+    said = []
+
+    async def asks(asked):
+        said.append(asked.messages[0].text)
+        text = '{"goal": "mend", "findings": ["po' if len(said) == 1 else json.dumps(GOOD)
+        message = Message(role="assistant", parts=(Text(text=text),))
+        return Reply(message, Usage(output_tokens=1), "length" if len(said) == 1 else "end"), 0.0
+
+    memory, messages, records = Memory(), [user("go")], Records()
+    for _ in range(20):
+        talk(messages, 1_000)
+    await make_room(memory, messages, 20_000, records, asks, overflowed=False)
+    assert "write less" not in said[0]
+    assert said[1].endswith("its end is missing; write less")
+    assert records.entries[-1].summary["goal"] == GOOD["goal"]
