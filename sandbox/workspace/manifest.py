@@ -168,8 +168,8 @@ def why_gone(session_dir: Path) -> str:
     if not exists(session_dir):
         return "the session's workspace is gone (discarded, or never copied whole); start another session"
     return (
-        f"the workspace of session {session_dir.name} is lost (was the disk full?); "
-        f"another session can go on from its last checkpoint: usermode fork {session_dir.name}"
+        f"the workspace of session {session_dir.name} is gone (a child's goes at its end, and a disk that is "
+        f"full at once may take one); what it last kept can be gone on with: usermode fork {session_dir.name}"
     )
 
 

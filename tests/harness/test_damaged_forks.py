@@ -117,7 +117,7 @@ def test_a_workspace_that_the_disk_lost_is_told_apart_from_one_that_was_dropped(
     name = past.directory.name
     shutil.rmtree(past.tree)
     for attempt in (lambda: diff(name, None), lambda: past.rewind(1)):
-        with pytest.raises(UsageError, match=f"is lost .* usermode fork {name}$"):
+        with pytest.raises(UsageError, match=f"is gone .* usermode fork {name}$"):
             attempt()
     assert fork(name, None) == 0
     (made,) = forks(past)
