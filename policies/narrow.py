@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import ValidationError
+
 from policies.patterns import check_host_entry, entry_covers
 from policies.schema import Limits, Policy, Rule, SudoKind
 from policies.tighten import tighten
@@ -87,4 +89,8 @@ def _limits(parent: Limits, present: Limits, to: Narrowing) -> Limits:
             raise ValueError(f"limits: {name} is {ours:g} here, so a child cannot have {value:g}")
         chosen[name] = value if now is None else min(value, now)
     chosen |= {"children": to.children, "spawn_depth": parent.spawn_depth - 1}
-    return Limits.model_validate({**present.model_dump(), **chosen})
+    try:
+        return Limits.model_validate({**present.model_dump(), **chosen})
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise ValueError(f"limits: {first['loc'][0]}: {first['msg']}") from None

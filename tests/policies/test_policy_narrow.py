@@ -117,3 +117,18 @@ def test_a_host_that_the_parent_does_not_have_is_refused_by_name(host):
     parent = Policy(name="p", network=Network(allow=("a.test",)))
     with pytest.raises(ValueError, match=r"network|host"):
         narrow(parent, Narrowing(network=(host,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("turns", -1.0),
+        ("turns", 1.5),
+        ("turns", float("nan")),
+        ("command_s", float("nan")),
+        ("command_s", 0.0),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_in_one_line_that_names_it(name, value):
+    with pytest.raises(ValueError, match=rf"\Alimits: {name}: [^\n]+\Z"):
+        narrow(load("dev"), Narrowing(limits={name: value}))
