@@ -8,6 +8,10 @@ from __future__ import annotations
 from harness.loops import notice_text
 
 KEPT, EMPTY = "the workspace is as it was left,", "the workspace is empty,"
+DAMAGED = (
+    "the disk failed under the workspace, where files may be missing or cut short, so look at them before "
+    "you rely on them,"
+)
 NEW_BOX = (
     "[usermode] The session was interrupted and its container is gone. It goes on in a new one: {kept} and "
     "everything else is as the image has it. Background jobs and running programs have ended."
@@ -16,4 +20,4 @@ FORKED = (
     "[usermode] The session was forked at this point and goes on in a new container: the workspace is as it "
     "was here, and everything else is as the image has it. Background jobs and running programs have ended."
 )
-NOTICES = frozenset({notice_text(), FORKED, NEW_BOX.format(kept=KEPT), NEW_BOX.format(kept=EMPTY)})
+NOTICES = frozenset({notice_text(), FORKED, *(NEW_BOX.format(kept=kept) for kept in (KEPT, EMPTY, DAMAGED))})

@@ -17,7 +17,7 @@ from harness.boot.children import Brood
 from harness.boot.parts import Start
 from harness.control.desk import Desk, attended
 from harness.errors import ApprovalRefused, BudgetSpent, JournalError
-from harness.events import SandboxOpened, SessionEnded
+from harness.events import Notice, SandboxOpened, SessionEnded
 from harness.exits import INTERNAL, INTERRUPTED, SANDBOX
 from harness.journal.lock import failure
 from harness.kernel.calls import Devices
@@ -31,6 +31,7 @@ from harness.recovery.takeup import take_up
 from sandbox.egress import Gate
 from sandbox.errors import SandboxError, WorkspaceLost
 from sandbox.protocol import SandboxSpec
+from sandbox.workspace.manifest import maybe_lost
 
 Status = Literal[
     "done", "failed", "refused", "budget", "provider", "sandbox", "journal", "interrupted", "killed"
@@ -154,7 +155,11 @@ async def _work(going: _Live, spec: SandboxSpec) -> _End:
         )
         kernel = Kernel(start.provider, devices, start.price, system_prompt(start.policy))
         if past is not None:
-            stand = await take_up(kernel, past, opened.how)
+            if opened.damaged:
+                await start.recorder.record(
+                    Notice(level="warning", code="workspace", text=maybe_lost(directory))
+                )
+            stand = await take_up(kernel, past, opened.how, damaged=opened.damaged)
         elif start.options.task:
             stand = Stand(partial(run_turn, kernel, start.session, start.options.task))
         else:

@@ -18,7 +18,7 @@ from sandbox.posture.check import Posture
 from sandbox.protocol import Sandbox, SandboxSpec
 from sandbox.workspace import manifest
 from sandbox.workspace.compare import changes
-from sandbox.workspace.quota import bound_to, promised, remove
+from sandbox.workspace.quota import bound_to, damaged, promised, remove
 
 MAX_EXCLUDED = 200
 """Paths left out of the copy that are named in the journal; the rest is counted."""
@@ -33,6 +33,8 @@ class Opened:
     """What was measured inside; a machine without walls of its own has none."""
     how: Literal["new", "attached", "reopened"] = "new"
     """Returned to the same container, or opened a new one over the same workspace."""
+    damaged: bool = False
+    """Whether something that was written to that workspace may be missing in it."""
 
 
 class Machine(Protocol):
@@ -103,7 +105,8 @@ class DockerMachine:
                 # Whatever was copied, nobody worked on it yet.
                 await asyncio.to_thread(remove, spec.state)
             opened = await stack.enter_async_context(self.open(replace(spec, reopen=kept)))
-            yield replace(opened, how="reopened") if kept else opened
+            hurt = kept and spec.state is not None and await asyncio.to_thread(damaged, spec.state)
+            yield replace(opened, how="reopened", damaged=hurt) if kept else opened
 
     async def abandon(self, state: Path) -> None:
         for container in await self.engine.containers({SESSION: state.name}):

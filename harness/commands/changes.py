@@ -27,7 +27,7 @@ from sandbox.workspace.accept import apply as apply_changes
 from sandbox.workspace.compare import Change, Review
 from sandbox.workspace.compare import changes as changes_of
 from sandbox.workspace.difftext import diff_text, selected
-from sandbox.workspace.quota import bound_to, promised
+from sandbox.workspace.quota import bound_to, damaged, promised
 
 LISTED = 200
 """Changes named in a section; the rest is counted."""
@@ -179,6 +179,8 @@ def _refuse_bound(directory: Path) -> None:
 
 def _review(directory: Path) -> Review:
     _refuse_bound(directory)
+    if damaged(directory):
+        say(f"warning: {manifest.maybe_lost(directory)}", error=True)
     try:
         return changes_of(directory)
     except FileNotFoundError as exc:

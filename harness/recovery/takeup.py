@@ -10,7 +10,7 @@ from harness.events import TakenUp
 from harness.kernel.loop import Kernel, last_words, resume_turn
 from harness.kernel.turns import Stand
 from harness.messages import Message, Result
-from harness.notices import EMPTY, FORKED, KEPT, NEW_BOX
+from harness.notices import DAMAGED, EMPTY, FORKED, KEPT, NEW_BOX
 from harness.recovery.rebuilt import Rebuilt
 from harness.recovery.reconcile import look, reconcile
 
@@ -23,7 +23,9 @@ def finished(past: Rebuilt) -> bool:
     return messages[-1].role == "assistant" and not messages[-1].calls
 
 
-async def take_up(kernel: Kernel, past: Rebuilt, how: Literal["new", "attached", "reopened"]) -> Stand:
+async def take_up(
+    kernel: Kernel, past: Rebuilt, how: Literal["new", "attached", "reopened"], *, damaged: bool = False
+) -> Stand:
     """Where its turns go on: in the one that was under way, or with what the user says. SandboxError."""
     session, devices = past.session, kernel.devices
     attached = how == "attached"
@@ -42,7 +44,8 @@ async def take_up(kernel: Kernel, past: Rebuilt, how: Literal["new", "attached",
         said.append(FORKED)
     elif session.messages and (not attached or past.moved):
         stands = past.started.workspace is not None and how != "new"
-        said.append(NEW_BOX.format(kept=KEPT if stands else EMPTY))
+        kept = DAMAGED if damaged else KEPT if stands else EMPTY
+        said.append(NEW_BOX.format(kept=kept))
     if finished(past):
         return Stand(ended=last_words(past.stop), said=said)
     return Stand(partial(resume_turn, kernel, session, settle, said))

@@ -173,6 +173,14 @@ def why_gone(session_dir: Path) -> str:
     )
 
 
+def maybe_lost(session_dir: Path) -> str:
+    """What to say of one whose image is damaged."""
+    return (
+        "the disk was full or failed while this workspace was written: files may be missing or cut short; "
+        f"to go back to what was kept: usermode rewind {session_dir.name} --to N (see `usermode log`)"
+    )
+
+
 def forget(session_dir: Path) -> None:
     """Remove the manifest and the log of what was applied. Idempotent."""
     for name in (_NAME, _APPLIED):

@@ -31,6 +31,9 @@ Kind = Literal["quota image", "watched directory", "your directory"]
 
 _JOURNAL_MB = 16
 _INODE_BYTES = 256
+_STATE_AT = 1024 + 58
+"""`s_state` of an ext4 superblock."""
+_HAS_ERRORS = 2
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,16 @@ def refuse_promised(session_dir: Path) -> None:
             f"the workspace of session {session_dir.name} is not made yet; "
             f"`usermode diff {session_dir.name}` or `usermode resume` makes it"
         )
+
+
+def damaged(session_dir: Path) -> bool:
+    """Whether the kernel has noted in the image that writes to it failed: the disk was full, or broke."""
+    try:
+        with open(session_dir / IMAGE, "rb") as image:
+            image.seek(_STATE_AT)
+            return bool(int.from_bytes(image.read(2), "little") & _HAS_ERRORS)
+    except FileNotFoundError:
+        return False
 
 
 def release(session_dir: Path) -> None:
