@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +19,8 @@ MAX_ENTRIES = 200_000
 """Looked at in one walk."""
 MAX_DEPTH = 64
 AT_ONCE = 8
+FEW = 100
+"""Names that are matched at once, without leaving the loop."""
 
 
 class Glob(Arguments):
@@ -50,15 +53,19 @@ async def glob(context: Context, arguments: Glob) -> Outcome:
     walk = _Walk()
     with told(root):
         level = await context.sandbox.list_dir(root)
-    todo = _take(walk, "", level, arguments.pattern)
-    depth = 1
+    todo = await _taken(walk, [""], [level], arguments.pattern)
     # Level by level, so that a tree made to be endless costs depth, not recursion.
-    while todo and not walk.cut and depth < MAX_DEPTH:
-        batch, todo = todo[:AT_ONCE], todo[AT_ONCE:]
-        lists = await asyncio.gather(*(_list(context, walk, f"{root.rstrip('/')}/{name}") for name in batch))
-        for name, entries in zip(batch, lists, strict=True):
-            todo += _take(walk, name + "/", entries, arguments.pattern)
-        depth = max((name.count("/") for name in todo), default=0) + 1
+    for _ in range(1, MAX_DEPTH):
+        below: list[str] = []
+        for at in range(0, len(todo), AT_ONCE):
+            if walk.cut:
+                break
+            batch = todo[at : at + AT_ONCE]
+            lists = await asyncio.gather(
+                *(_list(context, walk, f"{root.rstrip('/')}/{name}") for name in batch)
+            )
+            below += await _taken(walk, [f"{name}/" for name in batch], lists, arguments.pattern)
+        todo = below
     return _told(walk, arguments, root)
 
 
@@ -72,8 +79,19 @@ async def _list(context: Context, walk: _Walk, path: str) -> list[FileStat]:
         return []
 
 
+async def _taken(
+    walk: _Walk, prefixes: Sequence[str], lists: Sequence[list[FileStat]], pattern: str
+) -> list[str]:
+    """Keep what matches; returns the directories to go into. Aside, where there are many names to look at."""
+
+    def take() -> list[str]:
+        pairs = zip(prefixes, lists, strict=True)
+        return [name for prefix, entries in pairs for name in _take(walk, prefix, entries, pattern)]
+
+    return take() if sum(map(len, lists)) < FEW else await asyncio.to_thread(take)
+
+
 def _take(walk: _Walk, prefix: str, entries: list[FileStat], pattern: str) -> list[str]:
-    """Keep what matches; returns the directories to go into."""
     below = []
     walk.entries += len(entries)
     walk.cut = walk.entries > MAX_ENTRIES

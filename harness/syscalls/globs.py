@@ -14,16 +14,10 @@ _MAX_ALTERNATIVES = 64
 def matches(pattern: str, path: str) -> bool:
     """Whether a relative path matches; a pattern without a slash is about the last name, at any depth."""
     names = path.split("/")
-    for alternative in _alternatives(pattern):
-        wanted = alternative.strip("/").split("/")
-        if len(wanted) == 1 and wanted[0] != "**":
-            wanted = ["**", *wanted]
-        if _match(wanted, names):
-            return True
-    return False
+    return any(_match(wanted, names) for wanted in _alternatives(pattern))
 
 
-def _match(wanted: list[str], names: list[str]) -> bool:
+def _match(wanted: tuple[str, ...], names: list[str]) -> bool:
     """Names against a pattern, one step at a time (reachable states), so that no pattern takes long."""
     reached = _skip_stars({0}, wanted)
     for name in names:
@@ -35,13 +29,9 @@ def _match(wanted: list[str], names: list[str]) -> bool:
     return len(wanted) in reached
 
 
-def _skip_stars(reached: set[int], wanted: list[str]) -> set[int]:
-    """`**` also stands for no directory at all."""
-    for at in sorted(reached):
-        while at < len(wanted) and wanted[at] == "**":
-            at += 1
-            reached = reached | {at}
-    return reached
+def _skip_stars(reached: set[int], wanted: tuple[str, ...]) -> set[int]:
+    """`**` also stands for no directory at all. There are no two of them in a row."""
+    return reached | {at + 1 for at in reached if at < len(wanted) and wanted[at] == "**"}
 
 
 def _one(pattern: str, name: str) -> bool:
@@ -49,8 +39,8 @@ def _one(pattern: str, name: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _alternatives(pattern: str) -> tuple[str, ...]:
-    """`a{b,c}` is `ab` or `ac`; bounded, since braces multiply."""
+def _alternatives(pattern: str) -> tuple[tuple[str, ...], ...]:
+    """The names of each: `a{b,c}` is `ab` or `ac`; bounded, since braces multiply."""
     done: list[str] = []
     todo = [pattern]
     while todo:
@@ -64,4 +54,12 @@ def _alternatives(pattern: str) -> tuple[str, ...]:
             raise Refused(
                 "bad_arguments", f"pattern: its braces make more than {_MAX_ALTERNATIVES} alternatives"
             )
-    return tuple(done)
+    return tuple(map(_names, done))
+
+
+def _names(alternative: str) -> tuple[str, ...]:
+    names = alternative.strip("/").split("/")
+    if len(names) == 1:
+        names = ["**", *names]
+    # Several `**` in a row mean no more than one.
+    return tuple(name for at, name in enumerate(names) if name != "**" or names[at - 1 : at] != ["**"])

@@ -33,6 +33,8 @@ from harness.syscalls.globs import matches
         ("/src/a", "src/a", True),
         ("a/**/b/**/c", "a/b/x/c", True),
         ("a/**/b/**/c", "a/x/c", False),
+        ("a/**/**/**/c", "a/c", True),
+        ("**/**", "any/thing", True),
     ],
 )
 def test_patterns(pattern, path, expected):
@@ -41,6 +43,9 @@ def test_patterns(pattern, path, expected):
 
 def test_stars_against_a_long_path_are_quick():
     assert not matches("/".join(["**", "a*"] * 30) + "/z", "/".join(["aaaa"] * 60))
+    # Two hundred thousand names may be looked at.
+    for _ in range(20_000):
+        assert not matches("**/" * 330 + "z", "a/b/c")
 
 
 def test_braces_do_not_multiply_without_bound():
