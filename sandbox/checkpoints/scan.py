@@ -232,7 +232,7 @@ class _Scan:
         descriptor = os.open(name, beneath.READ_FILE, dir_fd=here)
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_ino != found.st_ino:
+            if not stat.S_ISREG(status.st_mode):
                 self.moved = True
                 return None, self._omitted()
             kind, digest, size = FILE, NOTHING, status.st_size
