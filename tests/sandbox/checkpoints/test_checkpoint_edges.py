@@ -1,4 +1,4 @@
-"""What a look at the tree could miss: writes that move no clock, exchanged files, several names of one file."""
+"""What a look at the tree could miss: writes that move no clock, exchanged files, a file with several names."""
 
 from __future__ import annotations
 
