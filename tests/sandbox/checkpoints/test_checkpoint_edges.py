@@ -1,4 +1,4 @@
-"""What a look at the tree could miss: writes that move no clock, exchanged files, a file with several names."""
+"""What a look at the tree could miss: writes that move no clock, exchanged files, files of several names."""
 
 from __future__ import annotations
 
