@@ -12,6 +12,7 @@ No clock is held across a yield: how long the consumer takes is not the service'
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import socket
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from harness.messages import JsonObject
 from harness.provider import Delta, ProviderError, Reply
 from harness.providers.faults import answered, one_line
 from harness.providers.sse import Event, EventDecoder
@@ -131,6 +133,8 @@ async def _open(
     media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media in {"text/html", "application/json"}:
         body = await _excerpt(service, response)
+        if (told := _error_in(body)) is not None:
+            raise answered(who, None, told, response.headers, hide)
         raise ProviderError(
             "garbage", one_line(f"{who} answered {media} instead of an event stream: {body}", hide)
         )
@@ -178,6 +182,15 @@ async def _excerpt(service: Service, response: Response) -> str:
     while len(body) < 2000 and (chunk := await _next(service, chunks, 5.0, deadline, may_end=True)):
         body += chunk
     return re.sub(r"<[^>]*>", " ", body[:2000].decode("utf-8", "replace"))
+
+
+def _error_in(body: str) -> JsonObject | None:
+    """The error that a service tells of under a status that means success."""
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) and told.get("error") else None
 
 
 def cause(exc: BaseException) -> str:
