@@ -107,12 +107,13 @@ def is_git_config(path: str) -> bool:
     )
 
 
+# Whoever made the repository chose the text these run on: each takes one look at it, whatever it is.
 _HTTP_USER = re.compile(rb"(?i)(https?://)[^/@\s\"]+@")
-_OTHER_PASSWORD = re.compile(rb"(?i)([a-z][a-z0-9+.-]*://[^/:@\s\"]+):[^/@\s\"]*@")
+_OTHER_PASSWORD = re.compile(rb"(://[^/:@\s\"]+):[^/@\s\"]*@")
 _SECRET_KEY = re.compile(
-    rb"""(?imx) ^ ([ \t]* (?: \[ [^\]\n]* \] [ \t]*)?)  # a section header may stand on the same line
-    [a-z0-9.-]* (?: extraheader | password | passwd | smtppass | token | secret) [a-z0-9-]* [ \t]*
-    = (?: \\\n | .)* $"""
+    rb"""(?imx) ^ ([ \t]*+ (?: \[ [^\]\n]*+ \] [ \t]*+)?)  # a section header may stand on the same line
+    (?= [a-z0-9.-]*? (?: extraheader | password | passwd | smtppass | token | secret)) [a-z0-9.-]++ [ \t]*+
+    = (?: \\\n | .)*+ $"""
 )
 
 
