@@ -121,7 +121,7 @@ def sums(memory: Memory) -> Iterator[str]:
     known, pages = memory.told.memory, memory.told.memory.table.pages
     out = [page for page in pages if page.state in ("evicted", "compacted")]
     outside = known.calibration.tokens(sum(page.tokens for page in out))
-    whose = "" if memory.room == memory.limit else " that the model takes"
+    whose = "" if memory.room == memory.limit else " (more was refused)"
     room = f"{amount(memory.room)} tokens{whose}"
     yield f"context: {amount(known.tokens)} of {room}, {counted(len(pages), 'page')}"
     yield f"outside: {counted(len(out), 'page')}, {amount(outside)} tokens"

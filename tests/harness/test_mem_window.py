@@ -17,7 +17,7 @@ from harness.store import Store
 
 @pytest.mark.parametrize(
     ("learned", "limit", "shown"),
-    [(6_500, 6_500, "of 6.5k tokens that the model takes, "), (200_000, 9_000, "of 9.0k tokens, ")],
+    [(6_500, 6_500, "of 6.5k tokens (more was refused), "), (200_000, 9_000, "of 9.0k tokens, ")],
 )
 async def test_the_limit_shown_is_the_one_in_force(tmp_path, monkeypatch, capsys, learned, limit, shown):
     monkeypatch.setenv("USERMODE_HOME", str(tmp_path / "home"))
