@@ -20,4 +20,9 @@ FORKED = (
     "[usermode] The session was forked at this point and goes on in a new container: the workspace is as it "
     "was here, and everything else is as the image has it. Background jobs and running programs have ended."
 )
-NOTICES = frozenset({notice_text(), FORKED, *(NEW_BOX.format(kept=kept) for kept in (KEPT, EMPTY, DAMAGED))})
+CUT_OFF = (
+    "[usermode] Your last message was cut off, since the context was full. There is room again: go on from "
+    "where it ended."
+)
+_NEW_BOXES = (NEW_BOX.format(kept=kept) for kept in (KEPT, EMPTY, DAMAGED))
+NOTICES = frozenset({notice_text(), FORKED, CUT_OFF, *_NEW_BOXES})

@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 from harness.errors import HarnessError
 from harness.messages import JsonObject, Message, Usage
 
-Stop = Literal["end", "calls", "length", "refusal"]
+Stop = Literal["end", "calls", "length", "window", "refusal"]
+"""`length`: it was as long as was asked for at most; `window`: the context had no room for more."""
 Fault = Literal[
     "rate_limit",
     "overloaded",

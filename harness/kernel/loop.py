@@ -24,6 +24,7 @@ from harness.loops import notice_text
 from harness.memory.assemble import fixed_tokens
 from harness.memory.room import make_room
 from harness.messages import Call, Message, Result, user
+from harness.notices import CUT_OFF
 from harness.process.budget import Budget
 from harness.process.interrupt import Interrupt
 from harness.process.session import Session
@@ -138,15 +139,28 @@ async def _step(kernel: Kernel, session: Session) -> TurnEnded | None:
     except ProviderError as exc:
         if exc.fault != "context_overflow":
             raise
-        return await _make_room(kernel, session, exc)
+        await kernel.devices.recorder.record(Notice(level="warning", code="overflow", text=str(exc)))
+        return await _make_room(kernel, session, overflowed=True)
     if asked is None:
         return None
     calls = asked.reply.message.calls
+    if not calls and asked.reply.stop == "window":
+        return await _went_on(kernel, session)
     if not calls:
         # Something may have been said to the model while it spoke its last words.
         return None if session.inbox.steering else last_words(asked.reply.stop)
     outcomes = await run_calls(kernel.devices, session, list(enumerate(calls)), asked.ahead)
     return await _answered(kernel, session, calls, tuple(outcome.result for outcome in outcomes))
+
+
+async def _went_on(kernel: Kernel, session: Session) -> TurnEnded | None:
+    """Make room for the rest of a message that the model's window had no more room for."""
+    text = "the model's window was full before its answer was whole"
+    await kernel.devices.recorder.record(Notice(level="warning", code="window", text=text))
+    stuck = await _make_room(kernel, session, overflowed=True)
+    if stuck is None and kernel.devices.interrupt.cause is None:
+        await add(kernel, session, MessageAdded(message=user(CUT_OFF)))
+    return stuck
 
 
 async def _take_up(
@@ -175,22 +189,18 @@ async def _answered(
     return await _repetition(kernel, session, calls, results)
 
 
-async def _make_room(
-    kernel: Kernel, session: Session, refused: ProviderError | None = None
-) -> TurnEnded | None:
-    """Keep the next request under its limit, or below what the provider just refused. What stays in place of
+async def _make_room(kernel: Kernel, session: Session, *, overflowed: bool = False) -> TurnEnded | None:
+    """Keep the next request under its limit, or below what the model just had no room for. What stands in for
     anything is journalled first.
     """
     recorder = kernel.devices.recorder
-    if refused is not None:
-        await recorder.record(Notice(level="warning", code="overflow", text=str(refused)))
     stuck = await make_room(
         session.memory,
         session.messages,
         kernel.devices.limits(session).context_tokens,
         recorder,
         partial(consult, kernel, session),
-        overflowed=refused is not None,
+        overflowed=overflowed,
     )
     if stuck is None:
         return None
@@ -230,7 +240,7 @@ def last_words(stop: str | None) -> TurnEnded:
     """How a turn ends with a message that makes no calls."""
     if stop == "cancelled":
         return TurnEnded("interrupted", "the turn was cancelled by the user")
-    if stop == "length":
+    if stop in ("length", "window"):
         return TurnEnded("failed", "the model's answer was cut off at its length limit")
     if stop == "refusal":
         return TurnEnded("failed", "the model refused the task")

@@ -182,7 +182,7 @@ async def _summarise(
         try:
             summary = parse(reply.message.text)
         except UnusableSummary as exc:
-            answers.why = CUT_OFF if reply.stop == "length" else str(exc)
+            answers.why = CUT_OFF if reply.stop in ("length", "window") else str(exc)
             continue
         answers.why = ""
         return summary.model_dump(mode="json")

@@ -17,7 +17,7 @@ from harness.providers.wire import Reader, Response, Service
 _CACHED: JsonObject = {"type": "ephemeral"}
 _STOPS: Mapping[str, Stop] = {
     "max_tokens": "length",
-    "model_context_window_exceeded": "length",
+    "model_context_window_exceeded": "window",
     "refusal": "refusal",
 }
 

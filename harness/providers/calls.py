@@ -49,7 +49,12 @@ def cut_short(parts: list[Part], stop: Stop) -> tuple[Part, ...]:
     Otherwise it would look like a call that needs none, and run.
     """
     last = parts[-1] if parts else None
-    if stop == "length" and isinstance(last, Call) and not last.arguments and last.malformed is None:
+    if (
+        stop in ("length", "window")
+        and isinstance(last, Call)
+        and not last.arguments
+        and last.malformed is None
+    ):
         parts = [*parts[:-1], last.model_copy(update={"malformed": ""})]
     return tuple(parts)
 

@@ -26,7 +26,7 @@ from harness.providers.wire import Reader, Response, Service
 _STOPS: Mapping[str, Stop] = {
     "length": "length",
     "max_tokens": "length",
-    "model_length": "length",
+    "model_length": "window",
     "content_filter": "refusal",
     "refusal": "refusal",
 }

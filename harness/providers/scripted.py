@@ -49,7 +49,7 @@ class ScriptedReply(Value):
     thinking: str = ""
     calls: tuple[ScriptedCall, ...] = ()
     stop: Stop | None = None
-    """Why the model stopped, where it is not plain from the calls: `length` or `refusal`."""
+    """Why the model stopped, where it is not plain from the calls: `length`, `window` or `refusal`."""
 
 
 class ScriptedProvider:

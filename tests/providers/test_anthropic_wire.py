@@ -251,7 +251,7 @@ async def test_what_was_sent_once_is_sent_again_unchanged_but_for_the_cache_mark
 async def test_stops_are_told_apart():
     for reason, expected in (
         ("max_tokens", "length"),
-        ("model_context_window_exceeded", "length"),
+        ("model_context_window_exceeded", "window"),
         ("stop_sequence", "end"),
         ("refusal", "refusal"),
     ):
