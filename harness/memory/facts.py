@@ -18,8 +18,8 @@ from harness.words import bounded
 
 KEPT = 400
 """Of each kind, the newest."""
-_TEXT = 240
-"""Characters of one quotation."""
+_TEXT, _STEP = 240, 500
+"""Characters of one quotation, and of a step of the plan, which has no more."""
 T = TypeVar("T")
 _MADE = {"read": "read", "write": "written", "edit": "edited"}
 
@@ -116,7 +116,7 @@ class Facts:
     def lines(self, tokens: int) -> list[str]:
         """Everything that fits into so many tokens, the newest of each kind first to be kept."""
         sections = [
-            ("Plan", [f"- [{status}] {quoted(step)}" for status, step in self.plan]),
+            ("Plan", [f"- [{status}] {quoted(step, _STEP)}" for status, step in self.plan]),
             ("Jobs that still run", [f"- {name}: {quoted(command)}" for name, command in self.jobs.items()]),
             (
                 "Standing grants of the user",

@@ -10,7 +10,7 @@ from harness.events import Compacted
 from harness.memory.assemble import Memory
 from harness.memory.calibration import Calibration
 from harness.memory.compaction import Cut, head
-from harness.memory.facts import text_tokens
+from harness.memory.facts import Facts, text_tokens
 from harness.memory.room import make_room
 from harness.memory.summary import LISTS, Summary, request, shortened
 from harness.messages import Message, Text, Usage, user
@@ -150,3 +150,9 @@ async def test_a_summary_that_was_cut_off_is_asked_for_again_shorter():
     assert "write less" not in said[0]
     assert said[1].endswith("its end is missing; write less")
     assert records.entries[-1].summary["goal"] == GOOD["goal"]
+
+
+def test_the_plan_stands_whole_in_the_facts():
+    step = "mend this, and then that; " * 19
+    facts = Facts(plan=(("done", "look"), ("in_progress", step)))
+    assert f'- [in_progress] "{step}"' in facts.lines(1_000)
