@@ -203,6 +203,18 @@ async def test_without_room_for_the_index_pages_are_found_all_the_same(journal):
     assert ids(index.search("zeppelin", 5)) == ["p10"]
 
 
+async def test_an_index_of_a_journal_of_the_very_same_size_is_not_this_one_s(tmp_path):
+    for name in ("zeppelin", "windmill"):
+        written = Journal.create(tmp_path / name)
+        await written.append(MessageAdded(message=user(f"A {name}.")))
+        written.close()
+        assert Index(tmp_path / name).search(name, 3)
+    (tmp_path / "zeppelin" / INDEX).replace(tmp_path / "windmill" / INDEX)
+    index = Index(tmp_path / "windmill")
+    assert index.search("zeppelin", 3) == []
+    assert ids(index.search("windmill", 3)) == ["p1"]
+
+
 async def test_a_journal_that_was_edited_is_not_quoted(journal):
     path = journal.directory / FILE
     index = Index(journal.directory)

@@ -1,4 +1,4 @@
-"""What a look at the tree could miss: writes that move no clock, exchanged files, files of several names."""
+"""What a look at the tree could miss: writes that move no clock, exchanged files, names of one file."""
 
 from __future__ import annotations
 
