@@ -181,3 +181,13 @@ def test_a_reader_goes_on_reading_what_is_collected_meanwhile(tmp_path):
 def test_a_session_without_checkpoints_says_so(tmp_path):
     with pytest.raises(CheckpointError, match="has no checkpoints"):
         Store(tmp_path)
+
+
+def test_the_start_is_kept_as_well_while_somebody_goes_back_to_it(tmp_path):
+    tree = Tree(tmp_path / "s", Bounds(megabytes=2, count=50))
+    tree.write("f", noise(0, 1_300_000))
+    first, before = tree.take(), picture(tree.path)
+    tree.write("f", noise(1, 1_300_000))
+    tree.take(keep=(0,))
+    tree.back(tree.writer.load(first.number))
+    assert picture(tree.path) == before
