@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from harness.approvals.petition import Kind, Petition, binding_of
@@ -86,8 +87,7 @@ class Grants:
             until=None if lasts_s is None else time.time() + lasts_s,
             ends=None if lasts_s is None else self._clock() + lasts_s,
         )
-        await self._recorder.record(_changed(grant, "given"))
-        self._stand(grant, lasts_s)
+        await self._recorder.record(_changed(grant, "given"), then=partial(self._stand, grant, lasts_s))
         return grant
 
     def restore(self, grants: Iterable[Grant], given: int) -> None:

@@ -124,8 +124,8 @@ class Approvals:
         """
         self._asked += 1
         petition = replace(petition, name=f"a{self._asked}")
-        await self._recorder.record(_asked(petition, self._timeout_s))
         try:
+            await self._recorder.record(_asked(petition, self._timeout_s))
             said = await self._answer(petition)
         except asyncio.CancelledError:
             await self.answered(petition, Answer(False, "denied"))

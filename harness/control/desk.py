@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from harness.errors import JournalError, UsageError
 from harness.events import PromptDropped
@@ -50,9 +51,8 @@ class Desk:
         if len(self._inbox) >= MAX_WAITING:
             raise UsageError(f"{MAX_WAITING} prompts wait already; drop some, or wait until they are read")
         entry = self._inbox.entry(text, when, by)
-        await self._recorder.record(entry)
         # The commit point: past here it will be read, once, by whichever process runs the session then.
-        self._inbox.feed(entry)
+        await self._recorder.record(entry, then=partial(self._inbox.feed, entry))
         self.held = False
         self._moved.set()
         return entry.prompt

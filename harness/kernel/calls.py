@@ -227,15 +227,16 @@ class _Record:
 
     async def begin(self, session: Session) -> None:
         if not self._announced:
-            # Once, also where that is cancelled: what a journal has begun to write it finishes first.
-            self._announced = True
-            await self._devices.recorder.record(self._prepared.intent)
+            await self._devices.recorder.record(self._prepared.intent, then=self._is_announced)
         call, exec_id = self._prepared.call, self._prepared.exec_id
         self._made = Made(int(exec_id, 16) - FIRST_EXEC_ID, call.id, partial(summary, call))
         session.made[exec_id] = self._made
         # Past the intent the call may have happened; its outcome says whether it did.
         self._began = time.monotonic()
         self._devices.recorder.emit(CallStarted(call=self._prepared.call))
+
+    def _is_announced(self) -> None:
+        self._announced = True
 
     async def end(self, outcome: Outcome | None) -> CallOutcome:
         """Write down what came of it; nothing means that it was cancelled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from harness.events import Entry, MessageAdded
 from harness.kernel.calls import Devices
@@ -29,5 +30,6 @@ class Kernel:
 
 async def add(kernel: Kernel, session: Session, *entries: Entry, told: int = 0) -> None:
     """Messages become part of the session once they are in the journal. `told` is the recorder's."""
-    await kernel.devices.recorder.record(*entries, told=told)
-    session.messages += [entry.message for entry in entries if isinstance(entry, MessageAdded)]
+    messages = [entry.message for entry in entries if isinstance(entry, MessageAdded)]
+    then = partial(session.messages.extend, messages)
+    await kernel.devices.recorder.record(*entries, told=told, then=then)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 from harness.events import Entry, Event
@@ -34,16 +33,22 @@ class Recorder:
     facts: Facts = field(default_factory=Facts)
     """Kept up by every entry, whoever records it."""
 
-    async def record(self, *entries: Entry, told: int = 0) -> tuple[Entry, ...]:
+    async def record(
+        self, *entries: Entry, told: int = 0, then: Callable[[], object] = lambda: None
+    ) -> tuple[Entry, ...]:
         """The entries as written. JournalError when they could not be; then nobody was told either.
 
-        The first `told` of them were emitted when they happened, and are not again.
+        The first `told` of them were emitted when they happened, and are not again. `then` is called once all
+        are written, also where whoever waits for it is cancelled: what it changes is never another than what
+        the journal says.
         """
-        written = await self.journal.append_many(entries, partial(self._tell, told))
-        return tuple(recorded.entry for recorded in written)
 
-    def _tell(self, told: int, written: Sequence[Recorded]) -> None:
-        for number, recorded in enumerate(written):
-            self.facts.feed(recorded.entry)
-            if number >= told:
-                self.emit(recorded.entry)
+        def tell(written: Sequence[Recorded]) -> None:
+            for number, recorded in enumerate(written):
+                self.facts.feed(recorded.entry)
+                if number >= told:
+                    self.emit(recorded.entry)
+            then()
+
+        written = await self.journal.append_many(entries, tell)
+        return tuple(recorded.entry for recorded in written)

@@ -43,6 +43,17 @@ class MemoryJournal:
         return written
 
 
+class SlowJournal(MemoryJournal):
+    """On a slow disk: as the real one, it finishes what it writes when whoever waits is cancelled."""
+
+    async def append_many(
+        self, entries: Sequence[Entry], told: Callable[[Sequence[Any]], object] = lambda records: None
+    ) -> list[SimpleNamespace]:
+        written = await super().append_many(entries, told)
+        await asyncio.sleep(0.02)
+        return written
+
+
 class Says:
     """A person at the terminal who gives these answers in turn, the last one for ever; an exception is
     raised, a number slept for."""

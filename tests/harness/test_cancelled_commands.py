@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from kernel_double import MemoryJournal, bash, calls, policy_with
+from kernel_double import SlowJournal, bash, calls, policy_with
 
 
 @pytest.mark.parametrize("moment", ["start", "progress"])
@@ -27,15 +27,6 @@ async def test_a_command_does_not_outlive_its_cancelled_call(make_session, momen
     assert [result.error for result in run.results] == ["cancelled"]
     assert not run.session.jobs
     assert not await run.box.jobs()
-
-
-class SlowJournal(MemoryJournal):
-    """As the real one on a slow disk: cancelled while it writes, it finishes first."""
-
-    async def append_many(self, entries, told=lambda records: None):
-        written = await super().append_many(entries, told)
-        await asyncio.sleep(0.02)
-        return written
 
 
 async def test_a_call_that_is_cancelled_while_it_is_announced_is_announced_once(make_session):
