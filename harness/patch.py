@@ -36,7 +36,8 @@ def patch(packs: Packs, found: Iterable[Difference], most: int) -> tuple[str, in
     parts: list[str] = []
     left_out = 0
     for one in found:
-        text = "\n".join(visible(line, multiline=True) for line in hunks(packs, one))
+        # Past the first that does not fit nothing is compared any more.
+        text = "" if left_out else "\n".join(visible(line, multiline=True) for line in hunks(packs, one))
         if left_out or sum(map(len, parts)) + len(text) > most:
             left_out += 1
         else:
