@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from harness.visible import visible
 from sandbox.checkpoints.compare import Difference, text_of
+from sandbox.checkpoints.errors import Damaged
 from sandbox.checkpoints.packs import Packs
 from sandbox.workspace.difftext import unified
 
@@ -31,13 +32,20 @@ def hunks(packs: Packs, one: Difference) -> Iterator[str]:
         yield from unified(before, after)
 
 
+def _text(packs: Packs, one: Difference) -> str:
+    try:
+        return "\n".join(visible(line, multiline=True) for line in hunks(packs, one))
+    except Damaged:
+        return f"# {shown(one.path)} cannot be shown: what was stored of it is damaged"
+
+
 def patch(packs: Packs, found: Iterable[Difference], most: int) -> tuple[str, int]:
     """The hunks of as many whole differences as fit into `most` characters, and how many were left out."""
     parts: list[str] = []
     left_out = 0
     for one in found:
         # Past the first that does not fit nothing is compared any more.
-        text = "" if left_out else "\n".join(visible(line, multiline=True) for line in hunks(packs, one))
+        text = "" if left_out else _text(packs, one)
         if left_out or sum(map(len, parts)) + len(text) > most:
             left_out += 1
         else:

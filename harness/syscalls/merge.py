@@ -25,7 +25,7 @@ from harness.syscalls.base import Access, Arguments, Context, Outcome, Refused
 from harness.words import counted
 from policies.decide import Request, decide
 from sandbox.checkpoints.compare import Difference
-from sandbox.checkpoints.errors import CheckpointError
+from sandbox.checkpoints.errors import CheckpointError, Damaged
 from sandbox.checkpoints.packs import Packs
 from sandbox.checkpoints.tree import FILE, LINK, WHITEOUT, Node
 from sandbox.errors import SandboxError
@@ -137,6 +137,8 @@ async def _take(context: Context, packs: Packs, one: Difference, lower: _Beneath
         raise
     except FileNotFoundError:
         raise _Left("it is not here any more") from None
+    except Damaged:
+        raise _Left("what was stored of it is damaged") from None
     except (OSError, ValueError) as exc:
         raise _Left(str(exc) if isinstance(exc, ValueError) else exc.strerror or str(exc)) from None
 
