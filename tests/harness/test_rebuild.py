@@ -9,7 +9,7 @@ import pytest
 from journal_double import first_entry
 
 from harness.errors import JournalError
-from harness.events import CallIntent, CallOutcome, ChildStarted, ForkedFrom, MessageAdded
+from harness.events import CallIntent, CallOutcome, ChildStarted, ForkedFrom, MessageAdded, TurnDone
 from harness.messages import Call, Message, Result, Usage
 from harness.process.traffic import Traffic
 from harness.recovery.rebuild import Rebuilder
@@ -98,3 +98,10 @@ def test_a_policy_that_is_not_what_was_decided_on_is_refused():
     with pytest.raises(JournalError, match="cannot go on under it") as refused:
         rebuilt(policy_digest="0" * 64)
     assert refused.value.code == "policy"
+
+
+def test_a_turn_whose_calls_have_no_results_is_not_over():
+    call = Call(id="c", name="bash", arguments={"command": "x"})
+    over = TurnDone(status="interrupted", reason="cancelled")
+    assert not rebuilt(asked(call), intent(call, 1), over).rested
+    assert rebuilt(asked(call), intent(call, 1), came(call), over).rested
