@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sandbox.checkpoints.packs import Packs
-from sandbox.checkpoints.tree import DIRECTORY, FILE, LINK, SPARSE, WHITEOUT, Node, decode, top
+from sandbox.checkpoints.tree import DIRECTORY, FILE, LINK, OPAQUE, SPARSE, WHITEOUT, Node, decode, top
 
 _KINDS = {FILE: "file", SPARSE: "file", LINK: "symlink", DIRECTORY: "directory", WHITEOUT: "deleted below"}
 TEXT_BYTES = 1 << 20
@@ -61,13 +61,22 @@ def _same_files(packs: Packs, one: bytes, other: bytes, prefix: str) -> Iterator
             yield prefix + name
 
 
-def _trees(packs: Packs, before: bytes | None, after: bytes | None, prefix: str) -> Iterator[Difference]:
+def _trees(
+    packs: Packs, before: bytes | None, after: bytes | None, prefix: str, *, opaque: bool = False
+) -> Iterator[Difference]:
+    """`opaque`: nothing of the user's directory shows through where it is now."""
     if before == after:
         return
     old = {} if before is None else dict(decode(packs.read(before)))
     new = {} if after is None else dict(decode(packs.read(after)))
     for name in sorted(old.keys() | new.keys()):
-        yield from _names(packs, old.get(name), new.get(name), prefix + name)
+        was, now = old.get(name), new.get(name)
+        if was is not None and was.kind == WHITEOUT and now is None:
+            # What it hid is there again, or is hidden with all that stood beside it.
+            if not opaque:
+                yield Difference(prefix + name, "added", None, None)
+        else:
+            yield from _names(packs, was, now, prefix + name)
 
 
 def _names(packs: Packs, old: Node | None, new: Node | None, path: str) -> Iterator[Difference]:
@@ -86,4 +95,5 @@ def _names(packs: Packs, old: Node | None, new: Node | None, path: str) -> Itera
         yield Difference(path, "modified", old, new)
     elif old.mode != new.mode:
         yield Difference(path, "mode", old, new)
-    yield from _trees(packs, inside[0], inside[1], f"{path}/")
+    opaque = new is not None and bool(new.flags & OPAQUE)
+    yield from _trees(packs, inside[0], inside[1], f"{path}/", opaque=opaque)
