@@ -120,10 +120,13 @@ async def reconcile(
     """
     settled: dict[str, Result] = {}
     for one in found:
+        stopped = devices.interrupt.cause is not None
+        if one.fate == "again" and stopped and isinstance(one.arguments, Merge):
+            one = replace(one, fate="unknown")  # A part may be done, and the rest is not wanted any more.
         if one.fate == "again":
             continue
         meets = devices
-        if devices.interrupt.cause is not None:
+        if stopped:
             # It is past being cancelled: what became of it is only looked at.
             meets = replace(devices, interrupt=Interrupt())
             if one.fate == "reattached" and one.open.intent is not None:

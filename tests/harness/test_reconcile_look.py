@@ -89,3 +89,13 @@ async def test_the_model_is_told_why_it_cannot_be_known(make_session, elsewhere,
     found = await look([sudo], Box(), attached=True)
     settled = await reconcile(found, run.session, run.kernel.devices, attached=True)
     assert [(result.error, result.content) for result in settled.values()] == [("unknown", told)]
+
+
+@pytest.mark.parametrize(("stopped", "told"), [(True, [("unknown", UNSEEN)]), (False, [])])
+async def test_a_merge_that_is_not_finished_any_more_is_not_said_to_be_undone(make_session, stopped, told):
+    run = make_session([])
+    found = await look([opened("merge", {"child": "kid"}, f"{(1 << 32) + 1:016x}")], Box(), attached=True)
+    if stopped:
+        run.interrupt.cancel_turn()
+    settled = await reconcile(found, run.session, run.kernel.devices, attached=True)
+    assert [(result.error, result.content) for result in settled.values()] == told
