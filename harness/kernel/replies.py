@@ -14,7 +14,7 @@ from harness.messages import Call, Message, Text
 from harness.process.session import Session
 from harness.provider import ProviderError, Reply, Request, Restarted, TextDelta, ThinkingDelta
 from harness.providers.retry import stream_with_retry
-from harness.syscalls.arguments import bounded
+from harness.syscalls.arguments import bounded, distinct
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ async def ask(kernel: Kernel, session: Session) -> Asked | None:
         return None
     cost = kernel.price(reply.usage)
     session.budget.charge(reply.usage, cost)
-    message = bounded(reply.message)
+    message = distinct(bounded(reply.message))
     lost = session.memory.observe(reply.usage)
     ahead = _ahead(kernel.devices, session, message.calls)
     await add(

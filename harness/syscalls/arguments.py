@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -45,6 +46,24 @@ def bounded(message: Message) -> Message:
             left -= size
         parts.append(part)
     return message.model_copy(update={"parts": tuple(parts)}) if cut else message
+
+
+def distinct(message: Message) -> Message:
+    """The message as it is, or with calls of one id given others: by it their results are told apart."""
+    taken = {call.id for call in message.calls}
+    if len(taken) == len(message.calls):
+        return message
+    parts: list[Part] = []
+    seen: set[str] = set()
+    for part in message.parts:
+        if isinstance(part, Call):
+            if part.id in seen:
+                names = (f"{part.id}_{number}" for number in itertools.count(2))
+                part = part.model_copy(update={"id": next(name for name in names if name not in taken)})
+                taken.add(part.id)
+            seen.add(part.id)
+        parts.append(part)
+    return message.model_copy(update={"parts": tuple(parts)})
 
 
 def fetch(call: Call, table: Mapping[str, Syscall]) -> tuple[Syscall, Arguments]:
