@@ -201,8 +201,8 @@ class _Signals:
 
     def __enter__(self) -> None:
         self._loop.add_signal_handler(signal.SIGINT, self.press)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._loop.add_signal_handler(number, self._end)
+        self._loop.add_signal_handler(signal.SIGTERM, self._end)
+        self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
 
     def __exit__(self, *exc_info: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -217,6 +217,11 @@ class _Signals:
 
     def calm(self) -> None:
         self._pressed = 0
+
+    def _hung_up(self) -> None:
+        # Of a terminal that is closed the shell tells, and the kernel once more: nobody is impatient.
+        if self._pressed <= len(self._steps):
+            self._end()
 
     def _end(self) -> None:
         if self._pressed > len(self._steps):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import shlex
+import signal
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pexpect
 import pytest
 from cli_user import CliUser
 
-from harness.commands.run import Watch
+from harness.commands.run import Watch, _Signals
 from harness.events import CallOutcome, Event, MessageAdded, Notice, SessionEnded
 from harness.exits import CLOSED_PIPE
 from harness.journal.reading import read
@@ -45,14 +47,15 @@ def test_a_chat_is_stopped_and_continued_and_a_closed_terminal_ends_it(tmp_path:
         shell.expect("I am here")
         shell.send("go on\r")
         shell.expect_exact("call_1")
+        directory = user.journal.parent
     finally:
         shell.ptyproc.fileobj.close()
     entries: list[object] = []
     deadline = time.monotonic() + 30
     while not any(isinstance(one, SessionEnded) for one in entries):
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, entries[-3:]
         time.sleep(0.1)
-        entries = [record.entry for record in read(user.journal.parent)]
+        entries = [record.entry for record in read(directory)]
     ended = entries[-1]
     assert isinstance(ended, SessionEnded)
     # Either way a terminal goes: nobody reads any more, or SIGHUP. Neither is a fault.
@@ -62,6 +65,21 @@ def test_a_chat_is_stopped_and_continued_and_a_closed_terminal_ends_it(tmp_path:
         "I am here.",
     ]
     assert len([one for one in entries if isinstance(one, CallOutcome)]) <= 1
+
+
+async def test_a_terminal_that_is_told_to_be_gone_twice_ends_the_session_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[str] = []
+    monkeypatch.setattr("harness.commands.run.os._exit", lambda code: left.append("at once"))
+    loop = asyncio.get_running_loop()
+    with _Signals(loop, (), lambda: left.append("in good order")):
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+            await asyncio.sleep(0.05)
+            if number == signal.SIGHUP:
+                assert left == ["in good order"]
+    assert left[:2] == ["in good order", "at once"]
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])
