@@ -30,6 +30,8 @@ ROOT_ENVIRONMENT = {"HOME": "/root", "PYTHONPYCACHEPREFIX": "/root/.cache/python
 ROOT_STDIN = 65_536
 """All of a root command's standard input; it goes with the command itself."""
 LEASE_DETACHED_S = 24 * 3600.0
+ENDING_S = 1.0
+"""For killed commands to end, before what comes after them is looked at."""
 
 
 @dataclass(eq=False)
@@ -224,14 +226,17 @@ class DockerSandbox:
                 self.channel.listen(one.id, call)
 
     async def stop_for_disk(self) -> None:
-        """End every command and every job: the workspace outgrew its limit."""
-        for call in self.calls.values():
-            call.disk_exceeded = call.disk_exceeded or not call.done.done()
+        """End every command and every job, since the workspace outgrew its limit; waits a little for that."""
+        ending = [call for call in self.calls.values() if not call.done.done()]
+        for call in ending:
+            call.disk_exceeded = True
         if self.root is not None:
             self.root.end_all(disk_exceeded=True)
         with contextlib.suppress(SandboxGone):
             for call_id in await self.jobs():
                 self.channel.send(Request.KILL, number_of(call_id))
+        if ending:
+            await asyncio.wait([call.done for call in ending], timeout=ENDING_S)
 
     # --- connections ---
 

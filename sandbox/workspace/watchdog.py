@@ -90,8 +90,7 @@ class Watchdog:
         """The most that was ever measured beyond the limit."""
 
     async def __aenter__(self) -> Watchdog:
-        first = os.statvfs(self._path)  # before the tree is summed up: nothing comes in between
-        await self._scan()
+        first = await self._scan()
         self._task = asyncio.create_task(self._guard(first), name="disk watchdog")
         return self
 
@@ -129,29 +128,34 @@ class Watchdog:
             if lost > 0 and now.f_bavail * now.f_frsize < _HOST_RESERVE:
                 await self._exceeded("the host's disk is nearly full")
             if due or freed > self._bytes // _SHARE or self._worth_a_scan(lost, names):
-                blocks, files = now.f_bfree, now.f_ffree
-                at_scan = blocks
-                before = self._last
-                await self._scan()
+                before, then = self._last, await self._scan()
+                if (why := self._too_much(before)) is not None:
+                    await self._exceeded(why)
+                    # What was still written until all had ended is nothing that the next command did.
+                    then = await self._scan()
+                blocks, files, at_scan = then.f_bfree, then.f_ffree, then.f_bfree
                 scanned = loop.time()
-                await self._judge(before)
 
     def _worth_a_scan(self, lost: int, names: int) -> bool:
         bytes_left = max(self._bytes - self._last.bytes, 0)
         inodes_left = max(self._inodes - self._last.inodes, 0)
         return lost > bytes_left // _SHARE or names > inodes_left // _SHARE
 
-    async def _scan(self) -> None:
+    async def _scan(self) -> os.statvfs_result:
+        """Sum up the tree; returns what was free before that, so that nothing comes in between."""
+        free = os.statvfs(self._path)
         # Counting a little past the limit is enough to know that it is exceeded.
         self._last = await asyncio.to_thread(usage, self._path, 2 * self._inodes + 1000)
         self.overshoot_bytes = max(self.overshoot_bytes, self._last.bytes - self._bytes)
+        return free
 
-    async def _judge(self, before: Usage) -> None:
+    def _too_much(self, before: Usage) -> str | None:
         now = self._last
         if now.bytes > self._bytes and now.bytes > before.bytes:
             held, limit = -(-now.bytes >> 20), self._bytes >> 20
-            await self._exceeded(f"the workspace holds {held:,} MB, its limit is {limit:,} MB")
-        elif now.inodes > self._inodes and now.inodes > before.inodes:
-            await self._exceeded(f"the workspace holds {now.inodes:,} files, its limit is {self._inodes:,}")
-        elif not now.measured:
-            await self._exceeded(f"the workspace has directories more than {beneath.MAX_DEPTH} deep")
+            return f"the workspace holds {held:,} MB, its limit is {limit:,} MB"
+        if now.inodes > self._inodes and now.inodes > before.inodes:
+            return f"the workspace holds {now.inodes:,} files, its limit is {self._inodes:,}"
+        if not now.measured:
+            return f"the workspace has directories more than {beneath.MAX_DEPTH} deep"
+        return None

@@ -94,6 +94,27 @@ async def test_past_the_limit_freeing_space_is_left_alone(
         await said.next()
 
 
+async def test_what_a_command_wrote_until_it_ended_is_not_laid_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_SCAN_AT_LEAST_EVERY_S", 0.0)
+
+    class Ending(Said):
+        async def __call__(self, reason: str) -> None:
+            with (tmp_path / "big").open("ab") as file:
+                file.write(os.urandom(1 << 20))
+            await super().__call__(reason)
+
+    said = Ending()
+    async with Watchdog(tmp_path, LIMITS, said) as dog:
+        (tmp_path / "big").write_bytes(os.urandom(6 << 20))
+        await said.next()
+        await scans(dog, monkeypatch, 4)
+        assert len(said.reasons) == 1
+        (tmp_path / "more").write_bytes(os.urandom(1 << 20))
+        await said.next()
+
+
 async def test_what_was_deleted_does_not_hide_what_is_written_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
