@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ STUCK_S = 60.0
 LOOK_S = 0.25
 
 _FORK = multiprocessing.get_context("forkserver")
+_ONE = threading.Lock()
+"""Starting a process also asks all others whether they have ended, and an exit status can be read only once."""
 _FORK.set_forkserver_preload([__name__])
 
 
@@ -71,7 +74,8 @@ def live(argv: Sequence[str], place: Path, plan: Plan | None, kill_container: Ca
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     process = _FORK.Process(target=_usermode, args=(tuple(argv), str(place)), daemon=True)
-    process.start()
+    with _ONE:
+        process.start()
     began = time.monotonic()
     said, hit = bytearray(), False
     due = began + plan.after_s if plan is not None and not plan.after_events else None
@@ -93,12 +97,14 @@ def live(argv: Sequence[str], place: Path, plan: Plan | None, kill_container: Ca
             wait([process.sentinel, reader], LOOK_S if due is None else max(0.0, min(LOOK_S, due - now)))
             said += _drained(reader)
         said += _drained(reader)
-        process.join()
-        code = process.exitcode
+        with _ONE:
+            process.join()
+            code = process.exitcode
     finally:
         process.kill()
-        process.join()
-        process.close()
+        with _ONE:
+            process.join()
+            process.close()
         os.close(reader)
         pipe.unlink()
     lines = said.decode().split("\n")[:-1]

@@ -88,7 +88,8 @@ def _calls(kind: str, number: int, chance: random.Random) -> list[tuple[str, dic
             path = f"written-{number}"
             return [("write", {"path": path, "content": f"{number}-0\n"}, path)]
     return [
-        ("read", {"path": "notes"}, None),
+        # Otherwise each time: who looks at the same again and again is stopped.
+        ("read", {"path": "notes", "offset": 1 + number}, None),
         ("grep", {"pattern": "nothing"}, None),
         ("glob", {"pattern": "*"}, None),
     ]
