@@ -35,7 +35,7 @@ LOOK_S = 0.25
 
 _FORK = multiprocessing.get_context("forkserver")
 _ONE = threading.Lock()
-"""Starting a process also asks all others whether they have ended, and an exit status can be read only once."""
+"""Starting a process asks all others whether they have ended, and an exit status can be read only once."""
 _FORK.set_forkserver_preload([__name__])
 
 
