@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from kernel_double import calls
+from test_merge import Nest
 
 from harness.process.session import Child
 from harness.syscalls.spawn import _patch
@@ -11,14 +12,6 @@ from sandbox.workspace import manifest
 from tests.sandbox.checkpoints.tree_double import Tree
 
 MADE = b"what the child made of it"
-
-
-class Nest:
-    def __init__(self, directory):
-        self._directory = directory
-
-    def directory(self, child):
-        return self._directory
 
 
 @pytest.fixture
